@@ -1,0 +1,132 @@
+"""A property as something to attack: targets whose margins an attacker drives to zero or below.
+
+A property is broken by breaking targets; each target may use a point x' of its own:
+
+    top-k set invariance     min over the first k classes j, the others i, of f_j(x') - f_i(x')
+    uniform RTK, affinity    every admissible k must be broken, each somewhere in the ball
+    pointwise                one x' that breaks every admissible k: the maximum over k
+    targeted                 best allowed logit minus best forbidden logit
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from relaxcert.errors import InvalidProperty
+from relaxcert.heads.head import PrefixHead, TargetedHead, compile_property
+from relaxcert.spec.ball import Ball
+from relaxcert.spec.prefix import PrefixProperty
+from relaxcert.spec.property import Conjunction, Disjunction, Property
+from relaxcert.spec.targeted import Targeted
+
+Margin = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Attack ``margin`` in ``ball``; ``applies`` marks the points at which it must be broken."""
+
+    ball: Ball
+    margin: Margin
+    applies: Tensor
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Broken where every child is (``every``), or where some child is; leaves are targets."""
+
+    every: bool
+    children: tuple[Goal | Target, ...]
+
+    def targets(self) -> list[Target]:
+        """All leaves, in order."""
+        found: list[Target] = []
+        for child in self.children:
+            found += [child] if isinstance(child, Target) else child.targets()
+        return found
+
+    def broken(self, verdicts: list[Tensor]) -> Tensor:
+        """Combine one bool tensor a leaf (consumed in the order of ``targets``); (batch,)."""
+        parts: list[Tensor] = []
+        for child in self.children:
+            if isinstance(child, Target):
+                # A leaf that does not apply is no obstacle: that k cannot serve anyway.
+                parts.append(verdicts.pop(0) | ~child.applies)
+            else:
+                parts.append(child.broken(verdicts))
+        stacked = torch.stack(parts)
+        return stacked.all(0) if self.every else stacked.any(0)
+
+
+def goal_of(prop: Property, logits: Tensor) -> Goal:
+    """What must be broken at points whose logits are these, (batch, classes).
+
+    Raises:
+        InvalidProperty: a property of an unknown kind.
+    """
+    match prop:
+        case Conjunction():
+            return Goal(False, tuple(goal_of(part, logits) for part in prop.parts))
+        case Disjunction():
+            return Goal(True, tuple(goal_of(part, logits) for part in prop.parts))
+        case Targeted():
+            return Goal(True, (_targeted(prop, logits),))
+        case PrefixProperty():
+            return _prefix(prop, logits)
+        case _:
+            raise InvalidProperty(
+                f"{type(prop).__name__} cannot be attacked: no objective is known."
+            )
+
+
+def _prefix(prop: PrefixProperty, logits: Tensor) -> Goal:
+    head = compile_property(prop, logits.shape[1])
+    if not isinstance(head, PrefixHead):
+        raise InvalidProperty(f"{type(prop).__name__} compiled to {type(head).__name__}.")
+    top = logits.topk(head.depth, dim=1).indices
+    admissible = head.admissible(top)
+    masks = [_mask(top[:, :k], logits) for k in range(1, head.depth + 1)]
+    if prop.quantifier == "pointwise":
+
+        def margin(perturbed: Tensor) -> Tensor:
+            each = torch.stack([_separation(perturbed, mask) for mask in masks], dim=1)
+            return each.masked_fill(~admissible, -math.inf).amax(1)
+
+        return Goal(True, (Target(prop.ball, margin, admissible.any(1)),))
+    targets = [
+        Target(prop.ball, _separates(mask), admissible[:, index])
+        for index, mask in enumerate(masks)
+    ]
+    return Goal(True, tuple(targets))
+
+
+def _targeted(prop: Targeted, logits: Tensor) -> Target:
+    head = compile_property(prop, logits.shape[1])
+    if not isinstance(head, TargetedHead):
+        raise InvalidProperty(f"{type(prop).__name__} compiled to {type(head).__name__}.")
+    allowed = head.allowed.to(logits.device)[logits.argmax(1)]
+
+    def margin(perturbed: Tensor) -> Tensor:
+        best = perturbed.masked_fill(~allowed, -math.inf).amax(1)
+        return best - perturbed.masked_fill(allowed, -math.inf).amax(1)
+
+    return Target(prop.ball, margin, torch.ones_like(allowed[:, 0]))
+
+
+def _separates(mask: Tensor) -> Margin:
+    return lambda perturbed: _separation(perturbed, mask)
+
+
+def _separation(logits: Tensor, mask: Tensor) -> Tensor:
+    """min over the marked classes minus max over the others."""
+    lowest = logits.masked_fill(~mask, math.inf).amin(1)
+    return lowest - logits.masked_fill(mask, -math.inf).amax(1)
+
+
+def _mask(labels: Tensor, logits: Tensor) -> Tensor:
+    return torch.zeros_like(logits, dtype=torch.bool).scatter(1, labels, value=True)

@@ -1,0 +1,190 @@
+"""GloRoNet: a backbone that carries a property."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from relaxcert.errors import InvalidInput, StaleBounds
+from relaxcert.heads.bottom import proved_bottom, shown_logits, with_training_bottom
+from relaxcert.heads.certificates import Certificates, concatenate
+from relaxcert.heads.certify import certificates_of, proved_links
+from relaxcert.heads.head import Head, compile_property
+from relaxcert.heads.links import EstimatedLinks, Links
+from relaxcert.lipschitz.arithmetic import check_arithmetic, check_float32_products
+from relaxcert.lipschitz.chain import chain_of
+from relaxcert.lipschitz.directed import unit_of
+from relaxcert.lipschitz.forward import forward_with_error
+from relaxcert.lipschitz.network import NetworkLipschitz
+from relaxcert.lipschitz.verified import VerifiedBounds
+from relaxcert.spec.ball import Ball
+from relaxcert.spec.canonical import digest
+from relaxcert.spec.property import Property
+
+
+class GloRoNet(nn.Module):
+    """A network with an extra logit, bottom, that wins unless its property is certified.
+
+    Args:
+        backbone: (batch, ...) -> (batch, classes); nn.Sequential (nested at will) of layers that
+            have a Lipschitz rule.
+        prop: the property to guarantee.
+        num_classes: needed only if the last layer is not nn.Linear.
+
+    Raises:
+        UnsupportedLayer: the backbone holds a layer without a rule; names its path.
+        InvalidProperty, VacuousProperty: the property does not fit the number of classes.
+    """
+
+    def __init__(self, backbone: nn.Module, prop: Property, num_classes: int | None = None) -> None:
+        super().__init__()
+        classes = _count_classes(backbone, num_classes)
+        prop.check(classes)
+        self.backbone = backbone
+        self.prop = prop
+        self.num_classes = classes
+        self.head: Head = compile_property(prop, classes)
+        self.lipschitz = NetworkLipschitz(backbone, [ball.norm for ball in prop.balls], classes)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits and bottom; (batch, ...) -> (batch, classes + 1).
+
+        In train mode everything is differentiable and the bounds are estimates (two power
+        iterations a call). In eval mode the bounds are verified, the rounding of this very forward
+        pass is allowed for, and an argmax other than bottom implies that ``certify`` certifies;
+        bottom itself then carries no gradient.
+
+        Under torch.compile the bounds must exist beforehand (``verify()``); if weights change
+        afterwards, every point is answered by bottom until ``verify()`` is called again.
+
+        Raises:
+            InvalidInput: the input's dtype would have to be rounded to that of the weights.
+            StaleBounds: compiled in eval mode before ``verify()``.
+        """
+        inputs = self._in_weight_dtype(inputs)
+        if self.training:
+            logits = self.backbone(inputs)
+            outcome = self.head(logits, self._estimated(logits))
+            return with_training_bottom(logits, outcome)
+        return self._proved_forward(inputs)
+
+    def certify(self, inputs: Tensor, *, batch_size: int | None = None) -> Certificates:
+        """Certify points rigorously (level R; never differentiable).
+
+        The centre is computed in float64 with its rounding bounded, the Lipschitz bounds are
+        verified and recomputed if any weight changed, and everything is rounded down. Dropout is
+        off, whatever the mode of the network.
+
+        Args:
+            inputs: (batch, ...), any floating dtype or integers of at most 32 bits: each number
+                is taken exactly. Points with NaN or infinity are never certified.
+            batch_size: process so many points at a time, to bound memory.
+
+        Raises:
+            InvalidInput: inputs that do not fit the backbone or cannot be taken exactly.
+            UnsupportedPrecision: half-precision weights, or arithmetic that is not IEEE-754.
+            InvalidWeights: NaN, infinite or empty weights.
+        """
+        exact = _exact_inputs(inputs)
+        check_arithmetic(exact.device)
+        bounds = self.verify()
+        size = max(1, len(exact)) if batch_size is None else _checked_batch_size(batch_size)
+        starts = range(0, max(1, len(exact)), size)
+        with torch.no_grad(), torch.autocast(exact.device.type, enabled=False):
+            batches = [
+                certificates_of(exact[start : start + size], bounds, self.head, self.prop)
+                for start in starts
+            ]
+        return concatenate(batches)
+
+    def verify(self) -> VerifiedBounds:
+        """Return verified bounds of the present weights, computing them if needed."""
+        return self.lipschitz.verified()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the property's canonical JSON."""
+        return digest(self.prop)
+
+    def extra_repr(self) -> str:
+        """The property."""
+        return f"prop={self.prop!r}"
+
+    def _estimated(self, logits: Tensor) -> Callable[[Ball], Links]:
+        estimates = self.lipschitz.estimated()
+
+        def links_in(ball: Ball) -> Links:
+            product, pairs = estimates[ball.norm]
+            return EstimatedLinks(logits, pairs, product * float(ball.eps))
+
+        return links_in
+
+    def _proved_forward(self, inputs: Tensor) -> Tensor:
+        compiling = torch.compiler.is_compiling()
+        if compiling:
+            bounds = self.lipschitz.present
+            if bounds is None:
+                raise StaleBounds("call net.verify() before compiling the network in eval mode.")
+        else:
+            check_float32_products(inputs.device)
+            bounds = self.verify()
+        with torch.autocast(inputs.device.type, enabled=False):
+            forward = forward_with_error(inputs, self.lipschitz.live_chain(), bounds)
+        with torch.no_grad():
+            links_in = proved_links(forward, bounds)
+            outcome = self.head(forward.logits, links_in)
+            current = self.lipschitz.unchanged() if compiling else None
+            bottom = proved_bottom(forward.logits, outcome, current)
+        return torch.cat((shown_logits(forward.logits), bottom[:, None]), dim=1)
+
+    def _in_weight_dtype(self, inputs: Tensor) -> Tensor:
+        weights = next(self.backbone.parameters(), None)
+        if weights is None or inputs.dtype == weights.dtype:
+            return inputs
+        unit_of(weights.dtype)
+        if torch.promote_types(inputs.dtype, weights.dtype) != weights.dtype:
+            raise InvalidInput(
+                f"inputs has dtype {inputs.dtype}, the weights {weights.dtype}: rounding "
+                f"would certify other points than were given. Convert them yourself with "
+                f"inputs.to({weights.dtype}), or use certify(), which takes them exactly."
+            )
+        return inputs.to(weights.dtype)
+
+
+def _count_classes(backbone: nn.Module, num_classes: int | None) -> int:
+    last = chain_of(backbone).last
+    found = last.layer.out_features if last is not None else None
+    if found is None and num_classes is None:
+        raise InvalidInput("num_classes is missing: the last layer is not nn.Linear, so give it.")
+    if found is not None and num_classes is not None and found != num_classes:
+        raise InvalidInput(
+            f"num_classes={num_classes}, but the last layer of the backbone has {found} outputs: "
+            "leave num_classes out, or give the backbone as many outputs."
+        )
+    count = found if found is not None else num_classes
+    if not isinstance(count, int) or count < 2:
+        raise InvalidInput(f"the backbone has {count} outputs, expected at least 2 classes.")
+    return count
+
+
+def _exact_inputs(inputs: Tensor) -> Tensor:
+    small_integers = (torch.uint8, torch.int8, torch.int16, torch.int32)
+    if not inputs.is_floating_point() and inputs.dtype not in small_integers:
+        raise InvalidInput(
+            f"inputs has dtype {inputs.dtype}, expected a floating dtype or integers of at most 32 "
+            "bits, which float64 holds exactly."
+        )
+    if inputs.dim() < 2:
+        raise InvalidInput(
+            f"inputs has shape {tuple(inputs.shape)}, expected (batch, ...): for one point use "
+            "inputs[None]."
+        )
+    return inputs.detach().to(torch.float64)
+
+
+def _checked_batch_size(batch_size: int) -> int:
+    if batch_size < 1:
+        raise InvalidInput(f"batch_size={batch_size} must be at least 1.")
+    return batch_size

@@ -1,0 +1,20 @@
+"""Floor 2: how far the logits can move. Rules per layer, estimates, verified bounds, rounding."""
+
+from relaxcert.lipschitz.network import NetworkLipschitz
+from relaxcert.lipschitz.registry import Bound, Rounding, Rule, rule, supported
+from relaxcert.lipschitz.spectral import verified_spectral_norm
+from relaxcert.lipschitz.verified import LayerBound, VerifiedBounds, fingerprint, verify
+
+__all__ = [
+    "Bound",
+    "LayerBound",
+    "NetworkLipschitz",
+    "Rounding",
+    "Rule",
+    "VerifiedBounds",
+    "fingerprint",
+    "rule",
+    "supported",
+    "verified_spectral_norm",
+    "verify",
+]

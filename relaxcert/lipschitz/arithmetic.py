@@ -1,0 +1,42 @@
+"""Is the arithmetic of this process the one that the theorems assume? If not: refuse."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from relaxcert.errors import UnsupportedPrecision
+
+
+def check_arithmetic(device: torch.device) -> None:
+    """Raise UnsupportedPrecision where float64 is not plain IEEE-754 on ``device``."""
+    if device.type == "cpu":
+        smallest = torch.tensor([5e-324, 1e-310], dtype=torch.float64)
+        # Asked by comparison: a conversion to Python would hide what the vector unit does.
+        if not bool((smallest * 1.0 > 0.0).all()):
+            raise UnsupportedPrecision(
+                "subnormal numbers are flushed to zero in this process, so bounds could be rounded "
+                "to 0: call torch.set_flush_denormal(False) before certifying."
+            )
+    emulated = os.environ.get("CUBLAS_EMULATE_DOUBLE_PRECISION", "0")
+    if device.type == "cuda" and emulated not in ("", "0"):
+        raise UnsupportedPrecision(
+            f"CUBLAS_EMULATE_DOUBLE_PRECISION={emulated!r} replaces float64 products by an "
+            "emulation with other rounding: unset it before certifying."
+        )
+
+
+def check_float32_products(device: torch.device) -> None:
+    """Raise UnsupportedPrecision where float32 matrix products may use fewer bits."""
+    if torch.get_float32_matmul_precision() != "highest":
+        raise UnsupportedPrecision(
+            f"float32 matmul precision is {torch.get_float32_matmul_precision()!r}, which permits "
+            "TF32 or bfloat16 products with far larger rounding: call "
+            "torch.set_float32_matmul_precision('highest'), or use certify() (float64)."
+        )
+    if device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32:
+        raise UnsupportedPrecision(
+            "torch.backends.cuda.matmul.allow_tf32 is on: set it to False, or use certify(), which "
+            "runs in float64."
+        )

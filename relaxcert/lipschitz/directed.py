@@ -1,0 +1,121 @@
+"""Rounding in a known direction, and the constants of rounding-error analysis.
+
+Two ways are used. Scalars of the bounds are rounded up after every operation with ``nextafter``.
+Batched error terms, all of them sums and products of non-negative numbers, are computed plainly and
+then multiplied by INFLATE, which exceeds the rounding of any thousand operations.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from relaxcert.errors import UnsupportedPrecision
+
+UNIT = {torch.float64: 2.0**-53, torch.float32: 2.0**-24}  # u: half the distance from 1 to next
+ETA = {torch.float64: 2.0**-1074, torch.float32: 2.0**-149}  # smallest positive number
+INFLATE = 1.0 + 2.0**-40
+# Absolute cover for every underflow inside a computation whose data were scaled to about 1: such
+# errors are below (number of operations) * 2^-537, and no tensor has 2^100 elements.
+UNDERFLOW = 2.0**-400
+
+
+def unit_of(dtype: torch.dtype) -> float:
+    """The unit roundoff of ``dtype``, or UnsupportedPrecision if no bounds are kept for it."""
+    if dtype not in UNIT:
+        raise UnsupportedPrecision(
+            f"dtype {dtype} has no rounding analysis here: certificates are given for networks "
+            "whose weights are float32 or float64; cast with .float() or .double()."
+        )
+    return UNIT[dtype]
+
+
+def gamma(operations: int, unit: float) -> float:
+    """gamma_k = k u / (1 - k u), rounded up (Higham 2002, section 3.1); inf where k u >= 1/2."""
+    product = operations * unit
+    if product >= 0.5:
+        return math.inf
+    return product / (1.0 - product) * INFLATE
+
+
+def up(value: float) -> float:
+    """The next float64 above: makes the result of one rounded operation an upper bound."""
+    return math.nextafter(value, math.inf)
+
+
+def add_up(*terms: float) -> float:
+    """An upper bound of the sum of non-negative terms."""
+    total = 0.0
+    for term in terms:
+        total = up(total + term) if term != 0.0 else total
+    return total
+
+
+def multiply_up(*factors: float) -> float:
+    """An upper bound of the product of non-negative factors; 0 only if a factor is 0."""
+    total = 1.0
+    for factor in factors:
+        if factor == 0.0:
+            return 0.0
+        total = factor if total == 1.0 else (total if factor == 1.0 else up(total * factor))
+    return total
+
+
+def fraction_up(value: Fraction) -> float:
+    """The smallest float64 at or above an exact number; inf if there is none."""
+    try:
+        nearest = float(value)
+    except OverflowError:
+        return math.inf
+    return nearest if Fraction(nearest) >= value else up(nearest)
+
+
+def fraction_down(value: Fraction) -> float:
+    """The largest float64 at or below a non-negative exact number."""
+    above = fraction_up(value)
+    return above if above != math.inf and Fraction(above) == value else math.nextafter(above, 0.0)
+
+
+def tensor_up(value: Tensor) -> Tensor:
+    """Elementwise :func:`up`, in the tensor's own dtype."""
+    return torch.nextafter(value, torch.full_like(value, math.inf))
+
+
+def tensor_down(value: Tensor) -> Tensor:
+    """The next number below, elementwise, in the tensor's own dtype."""
+    return torch.nextafter(value, torch.full_like(value, -math.inf))
+
+
+def scaled_to_one(matrix: Tensor) -> tuple[Tensor, int]:
+    """Return (matrix * 2^-e, e) with the largest entry in [1/2, 1); exact but for underflow.
+
+    Without it, squares of weights such as 1e-200 vanish and a bound of 0 comes out.
+    """
+    _, exponent = math.frexp(float(matrix.abs().max()))
+    return times_power_of_two(matrix, -exponent), exponent
+
+
+def times_power_of_two(value: Tensor, exponent: int) -> Tensor:
+    """``value * 2^exponent`` in two steps, so that the factor itself never overflows."""
+    half = exponent // 2
+    return value * math.ldexp(1.0, half) * math.ldexp(1.0, exponent - half)
+
+
+def ldexp_up(value: float, exponent: int) -> float:
+    """An upper bound of ``value * 2^exponent``; inf on overflow, never 0 for a positive value."""
+    try:
+        result = math.ldexp(value, exponent)
+    except OverflowError:
+        return math.inf
+    return result if math.ldexp(result, -exponent) == value else up(result)
+
+
+def norm_up(value: Tensor, ord: float) -> Tensor:  # noqa: A002 - torch's own name for it
+    """Upper bound of the vector norm of each row; (batch, ...) -> (batch,) in float64."""
+    flat = value.flatten(1)
+    norm = torch.linalg.vector_norm(flat, ord, dim=1, dtype=torch.float64)
+    # Squares below the smallest number vanish: n of them amount to at most sqrt(n eta).
+    return norm * (INFLATE + gamma(flat.shape[1] + 4, UNIT[torch.float64])) + UNDERFLOW

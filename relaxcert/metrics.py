@@ -1,0 +1,142 @@
+"""The field's figures as torchmetrics: VRA, rejection rate, and the clean accuracies (section 6.1).
+
+All are sums of counts, so they add up across batches and ranks.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+import torchmetrics
+from torch import Tensor
+
+from relaxcert.errors import InvalidInput
+from relaxcert.heads.certificates import Certificates
+from relaxcert.spec.affinity import AffinitySets
+from relaxcert.spec.prefix import PrefixProperty
+from relaxcert.spec.property import Property
+
+
+class _Share(torchmetrics.Metric):
+    """A share of all points."""
+
+    full_state_update = False
+    hits: Tensor
+    points: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("hits", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("points", torch.tensor(0), dist_reduce_fx="sum")
+
+    def _count(self, hits: Tensor) -> None:
+        self.hits += hits.sum()
+        self.points += hits.numel()
+
+    def compute(self) -> Tensor:
+        """The share, in 0..1; NaN before the first point."""
+        return self.hits.double() / self.points
+
+
+class VerifiedRobustAccuracy(_Share):
+    """VRA: certified, and the label lies in the certified set of the loosest guarantee.
+
+    For Local this is VRA, for RelaxedTopK the paper's RTK VRA, for Affinity its affinity VRA. For
+    Targeted the set is the classes that are allowed around the prediction.
+    """
+
+    def update(self, certificates: Certificates, labels: Tensor) -> None:
+        """Count a batch; labels (batch,)."""
+        _check_labels(labels, certificates.sets.shape)
+        member = certificates.sets.gather(1, labels[:, None])[:, 0]
+        self._count(certificates.certified & member)
+
+
+class RejectionRate(_Share):
+    """The share of points that are not certified."""
+
+    def update(self, certificates: Certificates, labels: Tensor | None = None) -> None:
+        """Count a batch; labels are not needed."""
+        self._count(~certificates.certified)
+
+
+class _CleanAccuracy(_Share):
+    """An accuracy without perturbation, from logits."""
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Count a batch; logits (batch, classes), labels (batch,). Non-finite rows are wrong."""
+        _check_labels(labels, logits.shape)
+        at_least = self.at_least_as_high(logits, labels)
+        self._count(self.correct(at_least, labels) & logits.isfinite().all(1))
+
+    @staticmethod
+    def at_least_as_high(logits: Tensor, labels: Tensor) -> Tensor:
+        """Mask of the classes that score at least as high as the label's; ties count as above."""
+        return logits >= logits.gather(1, labels[:, None])
+
+    @abstractmethod
+    def correct(self, at_least: Tensor, labels: Tensor) -> Tensor:
+        """Which points count as correct."""
+
+
+class TopKAccuracy(_CleanAccuracy):
+    """The label is among the k highest logits; a tie at the boundary counts against it."""
+
+    def __init__(self, k: int = 1) -> None:
+        super().__init__()
+        self.k = k
+
+    def correct(self, at_least: Tensor, labels: Tensor) -> Tensor:
+        """At most k classes score as high as the label, itself included."""
+        return at_least.sum(1) <= self.k
+
+
+class AffinityAccuracy(_CleanAccuracy):
+    """The label and all classes scored above it share one affinity set (section 6.1)."""
+
+    outside: Tensor
+
+    def __init__(self, sets: AffinitySets) -> None:
+        super().__init__()
+        outside = torch.ones(len(sets), sets.num_classes, dtype=torch.bool)
+        for row, members in enumerate(sets.sets):
+            outside[row, list(members)] = False
+        self.register_buffer("outside", outside, persistent=False)
+
+    def correct(self, at_least: Tensor, labels: Tensor) -> Tensor:
+        """For some set S, no class at or above the label lies outside S."""
+        return (at_least[:, None, :] & self.outside).any(2).logical_not().any(1)
+
+
+def clean_accuracy(prop: Property) -> _CleanAccuracy:
+    """The clean accuracy that goes with a property: top-1, top-K or affinity accuracy.
+
+    Targeted and compositions are judged by top-1.
+    """
+    if isinstance(prop, PrefixProperty):
+        sets = prop.affinity_sets
+        return AffinityAccuracy(sets) if sets is not None else TopKAccuracy(max(prop.lengths()))
+    return TopKAccuracy(1)
+
+
+def clean_accuracy_name(prop: Property) -> str:
+    """What :func:`clean_accuracy` measures, in words."""
+    if isinstance(prop, PrefixProperty):
+        return "affinity accuracy" if prop.affinity_sets else f"top-{max(prop.lengths())} accuracy"
+    return "top-1 accuracy"
+
+
+def _check_labels(labels: Tensor, shape: torch.Size) -> None:
+    if labels.shape != shape[:1]:
+        raise InvalidInput(
+            f"labels has shape {tuple(labels.shape)}, expected ({shape[0]},): one label a point."
+        )
+    if not torch.compiler.is_compiling() and labels.numel():
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= shape[1]:
+            row = int(((labels < 0) | (labels >= shape[1])).int().argmax())
+            raise InvalidInput(
+                f"labels[{row}]={int(labels[row])} is out of range: with {shape[1]} classes, "
+                f"labels go from 0 to {shape[1] - 1}."
+            )

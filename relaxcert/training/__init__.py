@@ -1,0 +1,20 @@
+"""Floor 4: training. Losses, schedules, recipes and the loop."""
+
+from relaxcert.training.evaluation import Figures, evaluate
+from relaxcert.training.loop import Epoch, History, fit
+from relaxcert.training.losses import cross_entropy, trades
+from relaxcert.training.recipe import Optimisation, Recipe, load_recipe, recipes
+
+__all__ = [
+    "Epoch",
+    "Figures",
+    "History",
+    "Optimisation",
+    "Recipe",
+    "cross_entropy",
+    "evaluate",
+    "fit",
+    "load_recipe",
+    "recipes",
+    "trades",
+]

@@ -1,0 +1,98 @@
+"""Training data as reproducible batches: tensors, or any map-style Dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sized
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from relaxcert.data.landsat import Split
+from relaxcert.errors import InvalidInput
+
+TrainingData = Split | tuple[Tensor, Tensor] | Dataset[Any]
+
+
+class Batches:
+    """Shuffled batches whose order depends on (seed, epoch) alone, so that a resumed run agrees.
+
+    Args:
+        data: a Split, (inputs, labels), or a map-style Dataset of (input, label).
+        batch_size: points a batch; a shorter last batch is kept.
+        num_classes: labels must lie in 0..num_classes - 1.
+        device: where batches are put.
+
+    Raises:
+        InvalidInput: empty data, a label out of range (names the row), sizes that disagree.
+    """
+
+    def __init__(
+        self, data: TrainingData, batch_size: int, num_classes: int, device: torch.device
+    ) -> None:
+        if batch_size < 1:
+            raise InvalidInput(f"batch_size={batch_size} must be at least 1.")
+        self.batch_size, self.num_classes, self.device = batch_size, num_classes, device
+        self.tensors = _tensors(data)
+        self.dataset = None if self.tensors is not None else cast("Dataset[Any]", data)
+        if self.tensors is not None:
+            check_labels(self.tensors[1], num_classes)
+            inputs, labels = self.tensors
+            self.tensors = inputs.to(device), labels.to(device)
+            self.points = len(labels)
+        else:
+            self.points = len(cast(Sized, data))
+        if self.points == 0:
+            raise InvalidInput("train_data is empty: give at least one point.")
+
+    def __len__(self) -> int:
+        return -(-self.points // self.batch_size)
+
+    def epoch(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one epoch."""
+        generator = torch.Generator().manual_seed(_mix(seed, epoch))
+        if self.tensors is not None:
+            inputs, labels = self.tensors
+            order = torch.randperm(self.points, generator=generator).to(self.device)
+            for rows in order.split(self.batch_size):
+                yield inputs[rows], labels[rows]
+            return
+        loader = DataLoader(
+            cast("Dataset[Any]", self.dataset), self.batch_size, shuffle=True, generator=generator
+        )
+        for number, (inputs, labels) in enumerate(loader):
+            checked = torch.as_tensor(labels)
+            check_labels(checked, self.num_classes, f"batch {number} of epoch {epoch}, ")
+            yield inputs.to(self.device), checked.to(self.device)
+
+
+def _mix(seed: int, epoch: int) -> int:
+    """One seed from two numbers; distinct for all that occur."""
+    return (seed * 1_000_003 + epoch) % 2**63
+
+
+def _tensors(data: TrainingData) -> tuple[Tensor, Tensor] | None:
+    if isinstance(data, Split):
+        return data.inputs, data.labels
+    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
+        return data.tensors[0], data.tensors[1]
+    if isinstance(data, tuple):
+        return data
+    return None
+
+
+def check_labels(labels: Tensor, num_classes: int, where: str = "") -> None:
+    """Raise InvalidInput unless labels are whole numbers in 0..num_classes - 1; names the row."""
+    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex():
+        raise InvalidInput(
+            f"labels has shape {tuple(labels.shape)} and dtype {labels.dtype}, expected one whole "
+            "number a point."
+        )
+    wrong = (labels < 0) | (labels >= num_classes)
+    if bool(wrong.any()):
+        row = int(wrong.int().argmax())
+        raise InvalidInput(
+            f"{where}row {row}: label {int(labels[row])} is out of range: with {num_classes} "
+            f"classes, labels go from 0 to {num_classes - 1}."
+        )

@@ -1,0 +1,267 @@
+"""``fit``: train a network for its property, reproducibly and resumably."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from relaxcert.data.landsat import Split
+from relaxcert.errors import InvalidInput, TrainingError
+from relaxcert.heads.gloronet import GloRoNet
+from relaxcert.heads.model_file import save_model
+from relaxcert.nn.orthogonal import baked, orthogonalised
+from relaxcert.training.augmentation import patch_symmetries
+from relaxcert.training.batches import Batches, TrainingData
+from relaxcert.training.checkpoint import load_checkpoint, save_checkpoint
+from relaxcert.training.evaluation import evaluate
+from relaxcert.training.losses import cross_entropy, trades
+from relaxcert.training.progress import EpochBar
+from relaxcert.training.recipe import Optimisation
+
+CHECKPOINT, LAST, BEST = "checkpoint.safetensors", "last.safetensors", "best.safetensors"
+_LOOK_EVERY = 50  # steps between looks at the loss: a look waits for the device
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of a training history; the figures are on the validation data, where evaluated."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    seconds: float
+    vra: float | None = None
+    rejection_rate: float | None = None
+    clean_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened, epoch by epoch."""
+
+    epochs: tuple[Epoch, ...] = ()
+
+    @property
+    def best_vra(self) -> float:
+        """The highest validation VRA; -1 before the first evaluation."""
+        return max((e.vra for e in self.epochs if e.vra is not None), default=-1.0)
+
+
+def fit(
+    net: GloRoNet,
+    train_data: TrainingData,
+    optimisation: Optimisation | None = None,
+    *,
+    validation: Split | tuple[Tensor, Tensor] | None = None,
+    evaluate_every: int | None = None,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> History:
+    """Train ``net`` in place for its property and leave it in eval mode.
+
+    Runs on the device of the network's weights. The order of the batches depends on ``seed`` and
+    the epoch alone; on one device a resumed run gives the same bits as an unbroken one.
+
+    Args:
+        net: the network; its backbone keeps its plain layers (with ``orthogonal = true`` they are
+            trained through the Cayley transform and written back as numbers).
+        train_data: a Split, (inputs, labels), or a map-style Dataset of (input, label).
+        optimisation: epochs, batch size, schedules, loss; the defaults suit small dense networks.
+        validation: labelled points that are certified now and then; never the test part.
+        evaluate_every: epochs between evaluations; default: ten times a run.
+        seed: of the batch order, dropout, augmentation and fresh orthogonal weights.
+        folder: where ``checkpoint.safetensors`` (after each epoch evaluated, and the last),
+            ``last.safetensors`` and ``best.safetensors`` (by validation VRA) are written.
+        resume: continue from the checkpoint in ``folder``, if there is one.
+        progress: show a bar with rate and estimate when attached to a terminal.
+
+    Returns:
+        The history.
+
+    Raises:
+        TrainingError: the loss is NaN or infinite; names the step. The files stay as they were.
+        InvalidInput: a label out of range (names the row), or settings that do not fit together.
+        ModelFileError: the checkpoint cannot be resumed from.
+    """
+    if resume and folder is None:
+        raise InvalidInput("resume=True needs folder=...: it names where the checkpoint lies.")
+    run = _Run(net, train_data, optimisation or Optimisation(), seed)
+    where = None if folder is None else Path(folder)
+    if resume and where is not None and (where / CHECKPOINT).exists():
+        run.restore(where / CHECKPOINT)
+    every = evaluate_every or max(1, run.settings.epochs // 10)
+    with torch.random.fork_rng(devices=[]), EpochBar(run.settings.epochs, enabled=progress) as bar:
+        for number in range(len(run.epochs), run.settings.epochs):
+            loss, seconds = run.train_epoch(number)
+            due = (number + 1) % every == 0 or number + 1 == run.settings.epochs
+            run.finish_epoch(number, loss, seconds, validation if due else None)
+            if where is not None and due:
+                run.save(where)
+            bar.advance(run.epochs[-1].loss, run.epochs[-1].vra)
+    run.write_back()
+    net.eval()
+    return History(tuple(run.epochs))
+
+
+@dataclass
+class _Run:
+    """The state of one training run."""
+
+    net: GloRoNet
+    data: TrainingData
+    settings: Optimisation
+    seed: int
+    epochs: list[Epoch] = field(default_factory=list[Epoch])
+
+    def __post_init__(self) -> None:
+        weights = next(self.net.backbone.parameters(), None)
+        if weights is None:
+            raise InvalidInput("the backbone has no weights, so there is nothing to train.")
+        self.batches = Batches(
+            self.data, self.settings.batch_size, self.net.num_classes, weights.device
+        )
+        self.trained = self._trained_twin()
+        self.optimizer = torch.optim.Adam(
+            self.trained.backbone.parameters(),
+            lr=1.0,
+            weight_decay=self.settings.weight_decay,
+            fused=weights.device.type in ("cpu", "cuda"),
+        )
+        self.augment = _AUGMENTATIONS[self.settings.augmentation]
+
+    def _trained_twin(self) -> GloRoNet:
+        """The network that is optimised: the given one, or its twin with orthogonal layers."""
+        if not self.settings.orthogonal:
+            return self.net
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            twin = orthogonalised(self.net.backbone)
+        return GloRoNet(twin, self.net.prop, self.net.num_classes)
+
+    def train_epoch(self, number: int) -> tuple[float, float]:
+        """One pass over the data; returns mean loss and seconds."""
+        started = time.perf_counter()
+        torch.manual_seed(self.seed * 1_000_003 + number)
+        self.trained.train()
+        losses: list[Tensor] = []
+        steps = len(self.batches)
+        for step, (inputs, labels) in enumerate(self.batches.epoch(self.seed, number)):
+            losses.append(self._step(inputs, labels, (number + step / steps)))
+            if (step + 1) % _LOOK_EVERY == 0 or step + 1 == steps:
+                _check_finite(losses, number)
+        return float(torch.stack(losses).mean()), time.perf_counter() - started
+
+    def _step(self, inputs: Tensor, labels: Tensor, epoch: float) -> Tensor:
+        progress = epoch / self.settings.epochs
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate.at(progress)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._loss(self.trained(self.augment(inputs)), labels, progress)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def _loss(self, outputs: Tensor, labels: Tensor, progress: float) -> Tensor:
+        temperature = self.settings.temperature
+        if self.settings.loss == "cross-entropy":
+            return cross_entropy(outputs, labels, temperature=temperature)
+        schedule = self.settings.trades_weight
+        weight = 1.0 if schedule is None else schedule.at(progress)
+        return trades(outputs, labels, weight=weight, temperature=temperature)
+
+    def finish_epoch(
+        self,
+        number: int,
+        loss: float,
+        seconds: float,
+        validation: Split | tuple[Tensor, Tensor] | None,
+    ) -> None:
+        """Write the weights back and record the epoch, evaluated if validation data is given."""
+        rate = self.settings.learning_rate.at((number + 1) / self.settings.epochs)
+        record = Epoch(number, loss, rate, seconds)
+        if validation is not None:
+            self.write_back()
+            device = next(self.net.backbone.parameters()).device
+            inputs, labels = _pair(validation)
+            figures, _ = evaluate(self.net, inputs.to(device), labels.to(device))
+            record = Epoch(
+                number,
+                loss,
+                rate,
+                seconds,
+                figures.vra,
+                figures.rejection_rate,
+                figures.clean_accuracy,
+            )
+        self.epochs.append(record)
+
+    def write_back(self) -> None:
+        """Copy what was trained into the network's own layers, as plain numbers."""
+        if self.trained is self.net:
+            return
+        with torch.no_grad():
+            self.net.backbone.load_state_dict(baked(self.trained.backbone).state_dict())
+
+    def save(self, folder: Path) -> None:
+        """Write checkpoint, last and (if it is) best model; each atomically."""
+        self.write_back()
+        state = {
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "seed": self.seed,
+            "digest": self.net.digest,
+            "optimisation": self.settings.model_dump(mode="json"),
+        }
+        save_model(self.net, folder / LAST)
+        latest = self.epochs[-1].vra
+        earlier = History(tuple(self.epochs[:-1])).best_vra
+        if latest is not None and latest > earlier:
+            save_model(self.net, folder / BEST)
+        save_checkpoint(
+            folder / CHECKPOINT, net=self.trained, optimizer=self.optimizer, state=state
+        )
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint of the same property, seed and settings."""
+        state = load_checkpoint(path, net=self.trained, optimizer=self.optimizer)
+        expected: dict[str, Any] = {
+            "seed": self.seed,
+            "digest": self.net.digest,
+            "optimisation": self.settings.model_dump(mode="json"),
+        }
+        for name, value in expected.items():
+            if state.get(name) != value:
+                raise InvalidInput(
+                    f"{path} was written with {name}={state.get(name)!r}, but this run has "
+                    f"{value!r}: use the same settings, or start without resume."
+                )
+        self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+        self.write_back()
+
+
+_AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda inputs: inputs,
+    "patch-symmetries": patch_symmetries,
+}
+
+
+def _pair(data: Split | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return (data.inputs, data.labels) if isinstance(data, Split) else data
+
+
+def _check_finite(losses: list[Tensor], epoch: int) -> None:
+    finite = torch.stack(losses[-_LOOK_EVERY:]).isfinite()
+    if bool(finite.all()):
+        return
+    step = len(losses) - len(finite) + int((~finite).int().argmax())
+    raise TrainingError(
+        f"the loss is {float(losses[step])} at step {step} of epoch {epoch}: check the inputs for "
+        "NaN and huge values, or lower the learning rate."
+    )
