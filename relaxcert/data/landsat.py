@@ -35,7 +35,7 @@ class Split:
 
     inputs: Tensor
     labels: Tensor
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

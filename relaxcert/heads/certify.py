@@ -40,17 +40,15 @@ def certificates_of(
     Raises:
         InvalidInput: the points do not fit the backbone.
     """
+    # Asked first: an in-place activation may overwrite the points.
+    finite = inputs.isfinite().flatten(1).all(1)
     try:
         forward = forward_with_error(inputs, bounds.exact, bounds)
     except RuntimeError as error:
         raise InvalidInput(
             f"inputs of shape {tuple(inputs.shape)} do not fit the backbone: {error}"
         ) from error
-    if forward.logits.dim() != 2 or forward.logits.shape[1] != bounds.num_classes:
-        raise InvalidInput(
-            f"the backbone returned shape {tuple(forward.logits.shape)}, expected "
-            f"({len(inputs)}, {bounds.num_classes}): end it with nn.Flatten() and nn.Linear."
-        )
+    check_logits(forward.logits, len(inputs), bounds.num_classes)
     margins_in = proved_links(forward, bounds)
 
     def radii_in(ball: Ball) -> RadiusLinks:
@@ -58,8 +56,17 @@ def certificates_of(
 
     outcome = head(forward.logits, margins_in)
     radii = head(forward.logits, radii_in)
-    finite = inputs.isfinite().flatten(1).all(1) & forward.logits.isfinite().all(1)
+    finite = finite & forward.logits.isfinite().all(1)
     return _assemble(outcome, radii, forward.logits, finite, prop, bounds.fingerprint)
+
+
+def check_logits(logits: Tensor, batch: int, num_classes: int) -> None:
+    """Raise InvalidInput unless there is one logit a class for each point."""
+    if tuple(logits.shape) != (batch, num_classes):
+        raise InvalidInput(
+            f"the backbone returned shape {tuple(logits.shape)}, expected "
+            f"({batch}, {num_classes}): end it with nn.Flatten() and nn.Linear."
+        )
 
 
 def _assemble(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from relaxcert.errors import InvalidInput, StaleBounds
 from relaxcert.heads.bottom import proved_bottom, shown_logits, with_training_bottom
 from relaxcert.heads.certificates import Certificates, concatenate
-from relaxcert.heads.certify import certificates_of, proved_links
+from relaxcert.heads.certify import certificates_of, check_logits, proved_links
 from relaxcert.heads.head import Head, compile_property
 from relaxcert.heads.links import EstimatedLinks, Links
 from relaxcert.lipschitz.arithmetic import check_arithmetic, check_float32_products
@@ -43,18 +43,26 @@ class GloRoNet(nn.Module):
         classes = _count_classes(backbone, num_classes)
         prop.check(classes)
         self.backbone = backbone
-        self.prop = prop
+        self._prop = prop
         self.num_classes = classes
         self.head: Head = compile_property(prop, classes)
         self.lipschitz = NetworkLipschitz(backbone, [ball.norm for ball in prop.balls], classes)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    @property
+    def prop(self) -> Property:
+        """The property that the head was compiled from; fixed, as the head would not follow."""
+        return self._prop
+
+    def forward(self, inputs: Tensor, *, margin_scale: float = 1.0) -> Tensor:
         """Logits and bottom; (batch, ...) -> (batch, classes + 1).
 
         In train mode everything is differentiable and the bounds are estimates (two power
         iterations a call). In eval mode the bounds are verified, the rounding of this very forward
         pass is allowed for, and an argmax other than bottom implies that ``certify`` certifies;
         bottom itself then carries no gradient.
+
+        ``margin_scale`` trains for an eps that is so many times larger; it has no effect in eval
+        mode.
 
         Under torch.compile the bounds must exist beforehand (``verify()``); if weights change
         afterwards, every point is answered by bottom until ``verify()`` is called again.
@@ -63,10 +71,11 @@ class GloRoNet(nn.Module):
             InvalidInput: the input's dtype would have to be rounded to that of the weights.
             StaleBounds: compiled in eval mode before ``verify()``.
         """
+        self._check_backbone()
         inputs = self._in_weight_dtype(inputs)
         if self.training:
             logits = self.backbone(inputs)
-            outcome = self.head(logits, self._estimated(logits))
+            outcome = self.head(logits, self._estimated(logits, margin_scale))
             return with_training_bottom(logits, outcome)
         return self._proved_forward(inputs)
 
@@ -101,6 +110,7 @@ class GloRoNet(nn.Module):
 
     def verify(self) -> VerifiedBounds:
         """Return verified bounds of the present weights, computing them if needed."""
+        self._check_backbone()
         return self.lipschitz.verified()
 
     @property
@@ -112,26 +122,40 @@ class GloRoNet(nn.Module):
         """The property."""
         return f"prop={self.prop!r}"
 
-    def _estimated(self, logits: Tensor) -> Callable[[Ball], Links]:
+    def _estimated(self, logits: Tensor, margin_scale: float) -> Callable[[Ball], Links]:
         estimates = self.lipschitz.estimated()
 
         def links_in(ball: Ball) -> Links:
             product, pairs = estimates[ball.norm]
-            return EstimatedLinks(logits, pairs, product * float(ball.eps))
+            return EstimatedLinks(logits, pairs, product * (float(ball.eps) * margin_scale))
 
         return links_in
 
+    def _check_backbone(self) -> None:
+        if not self.lipschitz.belongs_to(self.backbone):
+            raise InvalidInput(
+                "net.backbone was replaced, but the bounds are those of the former one: build a "
+                "new network, GloRoNet(backbone, prop)."
+            )
+
     def _proved_forward(self, inputs: Tensor) -> Tensor:
+        if any(module.training for module in self.backbone.modules()):
+            raise InvalidInput(
+                "the network is in eval mode but a layer of its backbone in train mode, where "
+                "dropout is not 1-Lipschitz: call net.eval()."
+            )
         compiling = torch.compiler.is_compiling()
         if compiling:
             bounds = self.lipschitz.present
             if bounds is None:
                 raise StaleBounds("call net.verify() before compiling the network in eval mode.")
         else:
+            check_arithmetic(inputs.device)
             check_float32_products(inputs.device)
             bounds = self.verify()
         with torch.autocast(inputs.device.type, enabled=False):
             forward = forward_with_error(inputs, self.lipschitz.live_chain(), bounds)
+        check_logits(forward.logits, len(inputs), self.num_classes)
         with torch.no_grad():
             links_in = proved_links(forward, bounds)
             outcome = self.head(forward.logits, links_in)
@@ -144,7 +168,7 @@ class GloRoNet(nn.Module):
         if weights is None or inputs.dtype == weights.dtype:
             return inputs
         unit_of(weights.dtype)
-        if torch.promote_types(inputs.dtype, weights.dtype) != weights.dtype:
+        if not _held_exactly(inputs.dtype, weights.dtype):
             raise InvalidInput(
                 f"inputs has dtype {inputs.dtype}, the weights {weights.dtype}: rounding "
                 f"would certify other points than were given. Convert them yourself with "
@@ -182,6 +206,15 @@ def _exact_inputs(inputs: Tensor) -> Tensor:
             "inputs[None]."
         )
     return inputs.detach().to(torch.float64)
+
+
+def _held_exactly(given: torch.dtype, kept: torch.dtype) -> bool:
+    """Whether each number of dtype ``given`` is one of ``kept`` (int32 is not of float32)."""
+    if torch.promote_types(given, kept) != kept:
+        return False
+    if given.is_floating_point or given == torch.bool:
+        return True
+    return 2 ** torch.iinfo(given).bits <= 2 / torch.finfo(kept).eps
 
 
 def _checked_batch_size(batch_size: int) -> int:

@@ -99,7 +99,9 @@ class PrefixHead(Head):
         if self.pointwise:
             centre = prefix_margins(split_links(links.centre_rows(top), top)[1])
             admissible = admissible & unbroken_prefixes(centre)
-            overall = chain_margins(inside, tails).masked_fill(~admissible, -math.inf)
+            chained = chain_margins(inside, tails).masked_fill(~admissible, -math.inf)
+            # One k for all x' is a k for each x', also where a tie elsewhere breaks the chains.
+            overall = torch.maximum(uniform, chained)
         loosest, strictest = _longest_and_shortest(uniform > 0)
         return Outcome(
             margin=overall.amax(1),

@@ -137,7 +137,7 @@ def _check_format(metadata: Mapping[str, str], source: Path) -> None:
 def _json(metadata: Mapping[str, str], field: str, source: Path) -> Any:
     try:
         return json.loads(metadata.get(field, "null"))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{source}: field {field} of the metadata is not JSON.") from error
 
 

@@ -29,9 +29,13 @@ def check_arithmetic(device: torch.device) -> None:
 
 def check_float32_products(device: torch.device) -> None:
     """Raise UnsupportedPrecision where float32 matrix products may use fewer bits."""
-    if torch.get_float32_matmul_precision() != "highest":
+    try:
+        precision = torch.get_float32_matmul_precision()
+    except RuntimeError:  # torch's answer once an fp32_precision of one backend was set
+        precision = "different on each backend"
+    if precision != "highest":
         raise UnsupportedPrecision(
-            f"float32 matmul precision is {torch.get_float32_matmul_precision()!r}, which permits "
+            f"float32 matmul precision is {precision!r}, which permits "
             "TF32 or bfloat16 products with far larger rounding: call "
             "torch.set_float32_matmul_precision('highest'), or use certify() (float64)."
         )

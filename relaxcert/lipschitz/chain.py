@@ -51,16 +51,25 @@ class Chain:
     @property
     def signature(self) -> tuple[str, ...]:
         """The structure as text: changes when a layer is replaced or reconfigured."""
-        return tuple(f"{link.path}:{link.layer!r}:{_settings(link.layer)}" for link in self.links)
+        return tuple(
+            f"{link.path}:{link.layer!r}:{[_settings(part) for part in link.layer.modules()]}"
+            for link in self.links
+        )
+
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, type(None))
 
 
 def _settings(layer: nn.Module) -> list[tuple[str, str]]:
-    """Plain attributes such as slopes and sizes, which a repr may leave out."""
-    plain = (bool, int, float, str, tuple)
+    """Plain attributes, private ones too, such as slopes and sizes; a repr may leave them out.
+
+    Tensors that are neither parameters nor buffers count as well.
+    """
     return sorted(
-        (name, repr(value))
+        (name, repr((value.dtype, value.tolist()) if isinstance(value, Tensor) else value))
         for name, value in vars(layer).items()
-        if isinstance(value, plain) and not name.startswith("_") and name != "training"
+        if isinstance(value, (*_PLAIN, Tensor)) and name not in _OF_EVERY_MODULE
     )
 
 

@@ -49,16 +49,17 @@ class Forward:
 def forward_with_error(inputs: Tensor, chain: Chain, bounds: VerifiedBounds) -> Forward:
     """Run ``chain`` (the exact float64 copy, or the live network) on inputs of its own dtype."""
     hidden = inputs
-    error: dict[Norm, Tensor] = {
-        norm: torch.zeros(len(inputs), dtype=torch.float64, device=inputs.device)
-        for norm in bounds.norms
-    }
+    # Infinity may vanish again (ReLU makes 0 of minus infinity), also that of an overflow: from
+    # there on nothing is known.
+    unknown = _infinite_where_not_finite(inputs)
+    error: dict[Norm, Tensor] = {norm: unknown.clone() for norm in bounds.norms}
     for index, link in enumerate(chain.body):
         output: Tensor = link.layer(hidden)
         with torch.no_grad():
+            unknown = unknown + _infinite_where_not_finite(output)
             for norm, proved in bounds.norms.items():
                 bound, rounding = proved.body[index]
-                fresh = _fresh(rounding, hidden, output, norm)
+                fresh = _fresh(rounding, hidden, output, norm) + unknown
                 # A bound of inf times an error of 0 is NaN, and NaN is never certified.
                 error[norm] = (error[norm] * bound.value + fresh) * INFLATE
         hidden = output
@@ -69,11 +70,20 @@ def forward_with_error(inputs: Tensor, chain: Chain, bounds: VerifiedBounds) -> 
         return Forward(logits, _slack(hidden, bounds.last), error)
 
 
+def _infinite_where_not_finite(values: Tensor) -> Tensor:
+    """(batch,): 0 for points whose values are all finite, else infinity."""
+    finite = values.detach().flatten(1).isfinite().all(1)
+    return torch.zeros(finite.shape, dtype=torch.float64, device=values.device).masked_fill(
+        ~finite, math.inf
+    )
+
+
 def _fresh(rounding: Rounding, hidden: Tensor, output: Tensor, norm: Norm) -> Tensor | float:
     if rounding.operations == 0:
         return 0.0
     order = ORDER[norm]
-    total: Tensor | float = rounding.offset
+    # A layer that acts on the last dimension adds its bias once for each place of the others.
+    total: Tensor | float = rounding.offset * math.prod(output.shape[1:-1])
     if rounding.input_gain > 0.0:
         total = total + rounding.input_gain * norm_up(hidden, order)
     if rounding.output_gain > 0.0:

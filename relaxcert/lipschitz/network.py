@@ -35,6 +35,10 @@ class NetworkLipschitz(nn.Module):
                 iterate = iterate.to(parameter)
             self.register_buffer(f"iterate_{index}", iterate)
 
+    def belongs_to(self, backbone: nn.Module) -> bool:
+        """Whether these bounds speak of this very module."""
+        return self._backbone[0] is backbone
+
     def live_chain(self) -> Chain:
         """The layers as they are now."""
         return chain_of(self._backbone[0])

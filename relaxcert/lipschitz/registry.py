@@ -118,8 +118,11 @@ def rule_for(layer: nn.Module, path: str) -> Rule[Any]:
 
 def refuse_if_patched(layer: nn.Module, path: str) -> None:
     """Raise UnsupportedLayer if hooks or an own ``forward`` change what the layer computes."""
-    hooks = any(getattr(layer, name, None) for name in ("_forward_hooks", "_forward_pre_hooks"))
-    if hooks or "forward" in vars(layer):
+    # A layer with a rule of the user's own may be made of others.
+    parts = tuple(layer.modules()) if type(layer) in _RULES else (layer,)
+    names = ("_forward_hooks", "_forward_pre_hooks")
+    hooks = any(getattr(part, name, None) for part in parts for name in names)
+    if hooks or any("forward" in vars(part) for part in parts):
         what = "forward hooks" if hooks else "a forward method of its own"
         raise UnsupportedLayer(
             f"backbone{path and '.' + path} ({type(layer).__name__}) carries {what}, which may "

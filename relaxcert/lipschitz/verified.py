@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from relaxcert.errors import UnsupportedPrecision
+from relaxcert.lipschitz.arithmetic import check_arithmetic
 from relaxcert.lipschitz.chain import Chain, chain_of
 from relaxcert.lipschitz.directed import UNIT, multiply_up
 from relaxcert.lipschitz.matrix import checked_matrix, pair_distances, row_norms
@@ -106,9 +107,12 @@ def verify(backbone: nn.Module, norms: Iterable[Norm], num_classes: int) -> Veri
 
     Raises:
         UnsupportedLayer: a layer without a rule.
-        UnsupportedPrecision: weights that are not float32 or float64.
+        UnsupportedPrecision: weights that are not float32 or float64, or arithmetic that is not
+            IEEE-754.
         InvalidWeights: NaN, infinite or empty weights.
     """
+    # Bounds are proved on the CPU, wherever the backbone is.
+    check_arithmetic(torch.device("cpu"))
     refuse_half_precision(backbone)
     snapshot = tuple(tensor.clone() for tensor in tensors_of(backbone))
     device = snapshot[0].device if snapshot else torch.device("cpu")
@@ -132,7 +136,8 @@ def verify(backbone: nn.Module, norms: Iterable[Norm], num_classes: int) -> Veri
 def refuse_half_precision(backbone: nn.Module) -> None:
     """Raise UnsupportedPrecision unless all floating weights are float32 or float64."""
     for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers()):
-        if tensor.is_floating_point() and tensor.dtype not in UNIT:
+        counts = tensor.is_floating_point() or tensor.is_complex()
+        if counts and tensor.dtype not in UNIT:
             raise UnsupportedPrecision(
                 f"{name} has dtype {tensor.dtype}: certificates are given for float32 and float64 "
                 "weights only; cast the network with .float() first."

@@ -67,7 +67,7 @@ def _build(description: object, path: str, shapes: Shapes, depth: int) -> nn.Mod
             raise ModelFileError(f"architecture{path} is nested deeper than {_DEPTH} levels.")
         sequence = nn.Sequential()
         for name, child in children.items():
-            if not name.isidentifier() and not name.isdigit():
+            if not (name.isidentifier() or name.isdigit()) or hasattr(sequence, name):
                 raise ModelFileError(f"architecture{path} has a layer named {name!r}.")
             where = f"{path}.{name}" if path else name
             sequence.add_module(name, _build(child, where, shapes, depth + 1))
@@ -79,7 +79,7 @@ def _build(description: object, path: str, shapes: Shapes, depth: int) -> nn.Mod
         )
     try:
         return builder(fields, path, shapes)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelFileError(f"architecture.{path} ({kind}) is malformed: {error!r}.") from error
 
 

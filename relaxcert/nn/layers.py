@@ -56,8 +56,19 @@ class InputNormalisation(nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Normalise; shape (batch, ...) unchanged."""
-        return (inputs - self.mean) / self.std
+        """Normalise; shape (batch, ...) unchanged; raises InvalidInput if it would change.
+
+        An input that is stretched to the shape of the constants (one grey channel against three
+        means) would be copied, and copies multiply the Lipschitz constant.
+        """
+        outputs = (inputs - self.mean) / self.std
+        if outputs.shape != inputs.shape:
+            raise InvalidInput(
+                f"inputs of shape {tuple(inputs.shape)} do not fit InputNormalisation with mean "
+                f"{tuple(self.mean.shape)} and std {tuple(self.std.shape)}: its constants must "
+                "broadcast against one input without changing its shape."
+            )
+        return outputs
 
     def extra_repr(self) -> str:
         """The shapes of the two constants."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from relaxcert.errors import InvalidInput
 from relaxcert.nn.layers import InputNormalisation, MinMax
@@ -19,7 +20,7 @@ def dense(
     num_classes: int,
     *,
     activation: str = "minmax",
-    mean: float | None = None,
+    mean: float | Sequence[float] | None = None,
     std: float | None = None,
 ) -> nn.Sequential:
     """A dense network with orthogonal initialisation and zero biases, as in the paper's library.
@@ -29,17 +30,17 @@ def dense(
         hidden: width of each hidden layer, even for MinMax.
         num_classes: number of logits.
         activation: ``"minmax"`` (the paper's choice) or ``"relu"``.
-        mean: with ``std``, normalise the input first by these two numbers.
-        std: see ``mean``.
+        mean: subtract this from the flattened input first; several numbers are repeated over the
+            features (for instance one a band of pixel-major patches).
+        std: divide by this afterwards.
 
     Raises:
         InvalidInput: a size that is not positive, an odd width for MinMax, an unknown activation.
     """
     _check(features, hidden, num_classes, activation)
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [nn.Flatten()]
     if mean is not None or std is not None:
-        layers.append(InputNormalisation(mean or 0.0, 1.0 if std is None else std))
-    layers.append(nn.Flatten())
+        layers.append(InputNormalisation(_repeated(mean, features), 1.0 if std is None else std))
     widths = [features, *hidden]
     for before, after in pairwise(widths):
         layers += [_linear(before, after), ACTIVATIONS[activation]()]
@@ -52,6 +53,18 @@ def _linear(inputs: int, outputs: int) -> nn.Linear:
     nn.init.orthogonal_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def _repeated(mean: float | Sequence[float] | None, features: int) -> Tensor:
+    numbers = torch.tensor(0.0 if mean is None else mean)
+    if numbers.dim() == 0:
+        return numbers
+    if len(numbers) == 0 or features % len(numbers):
+        raise InvalidInput(
+            f"mean has {len(numbers)} numbers, which do not repeat over {features} features: give "
+            "one number, or a divisor of the features."
+        )
+    return numbers.repeat(features // len(numbers))
 
 
 def _check(features: int, hidden: Sequence[int], num_classes: int, activation: str) -> None:

@@ -1,7 +1,8 @@
 """Orthogonal dense layers by the Cayley transform: gradient norms survive any depth.
 
 For a square matrix, A = M - M^T is skew-symmetric and Q = (I + A)^-1 (I - A) is orthogonal
-(Cayley 1846; for networks: Trockman & Kolter, ICLR 2021). For a tall or wide one, with M = [U; V], U square:
+(Cayley 1846; for networks: Trockman & Kolter, ICLR 2021). For a tall or
+wide one, with M = [U; V], U square:
 
     A = U - U^T + V^T V,    Q = [(I + A)^-1 (I - A); -2 V (I + A)^-1],    Q^T Q = I
 """

@@ -18,7 +18,7 @@ from relaxcert.errors import InvalidProperty, UncoveredClassWarning, VacuousProp
 from relaxcert.spec.affinity import AffinitySets
 from relaxcert.spec.ball import Ball, EpsLike, Norm
 from relaxcert.spec.formula import AnyOf, Formula, Throughout, prefix_invariant
-from relaxcert.spec.property import Property
+from relaxcert.spec.property import Property, with_ball
 from relaxcert.spec.ranking import Ranking
 
 Quantifier = Literal["uniform", "pointwise"]
@@ -45,6 +45,10 @@ class PrefixProperty(Property):
     def balls(self) -> tuple[Ball, ...]:
         """The one ball of the property."""
         return (self.ball,)
+
+    def with_eps(self, eps: EpsLike) -> Property:
+        """The same property on a ball of radius ``eps`` in the same norm."""
+        return with_ball(self, Ball.of(eps, self.ball.norm))
 
     @abstractmethod
     def lengths(self) -> Sequence[int]:

@@ -6,14 +6,17 @@ of the classes there; every backend (head, solver, file, test) is compiled from 
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from relaxcert.errors import InvalidProperty
-from relaxcert.spec.ball import Ball
+from relaxcert.spec.ball import Ball, EpsLike
 from relaxcert.spec.formula import AllOf, AnyOf, Formula
 from relaxcert.spec.ranking import Ranking
+
+SingleBall = TypeVar("SingleBall", bound="Property")
 
 
 class Property(ABC):
@@ -30,6 +33,10 @@ class Property(ABC):
     def parts(self) -> tuple[Property, ...]:
         """The properties that this one is composed of; itself alone if it is not composed."""
         return (self,)
+
+    @abstractmethod
+    def with_eps(self, eps: EpsLike) -> Property:
+        """The same property with every ball of radius ``eps``, for curves against the radius."""
 
     @abstractmethod
     def check(self, num_classes: int) -> None:
@@ -90,6 +97,9 @@ class _Composition(Property):
     def balls(self) -> tuple[Ball, ...]:
         return tuple(ball for member in self.members for ball in member.balls)
 
+    def with_eps(self, eps: EpsLike) -> Property:
+        return type(self)(*(member.with_eps(eps) for member in self.members))
+
     def check(self, num_classes: int) -> None:
         for member in self.members:
             member.check(num_classes)
@@ -133,6 +143,13 @@ def _joined(composed: _Composition, connective: str) -> str:
     if len(composed.members) == 1:  # no connective would show which composition it is
         return f"{type(composed).__name__}({composed.members[0]!r})"
     return "(" + connective.join(map(repr, composed.members)) + ")"
+
+
+def with_ball(prop: SingleBall, ball: Ball) -> SingleBall:
+    """A copy of a frozen property that has its one ball in an attribute ``ball``."""
+    clone = copy.copy(prop)
+    object.__setattr__(clone, "ball", ball)
+    return clone
 
 
 def _compose(

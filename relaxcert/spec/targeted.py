@@ -10,7 +10,7 @@ from relaxcert.spec.affinity import AffinitySets, ClassLike, resolve_class
 from relaxcert.spec.ball import Ball, EpsLike, Norm
 from relaxcert.spec.formula import AllOf, AnyOf, Beats, Formula, Throughout
 from relaxcert.spec.prefix import check_written_for
-from relaxcert.spec.property import Property
+from relaxcert.spec.property import Property, with_ball
 from relaxcert.spec.ranking import Ranking
 
 
@@ -75,6 +75,10 @@ class Targeted(Property):
     def balls(self) -> tuple[Ball, ...]:
         """The one ball of the property."""
         return (self.ball,)
+
+    def with_eps(self, eps: EpsLike) -> Property:
+        """The same property on a ball of radius ``eps`` in the same norm."""
+        return with_ball(self, Ball.of(eps, self.ball.norm))
 
     def check(self, num_classes: int) -> None:
         """Check against a number of classes; see :meth:`Property.check`."""

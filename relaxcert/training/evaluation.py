@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from torch import Tensor
@@ -52,28 +51,30 @@ def evaluate(
             f"inputs has {len(inputs)} points and labels {len(labels)}: give at least one point "
             "and one label a point."
         )
+    certificates = concatenate([net.certify(chosen) for chosen in inputs.split(batch_size)])
+    return figures_of(certificates, labels), certificates
+
+
+def figures_of(certificates: Certificates, labels: Tensor) -> Figures:
+    """Count certificates against labels, (points,).
+
+    Raises:
+        InvalidInput: labels that do not fit.
+    """
+    logits = certificates.logits
+    target = labels.to(logits.device)
     vra, rejection = VerifiedRobustAccuracy(), RejectionRate()
-    clean, top1 = clean_accuracy(net.prop), TopKAccuracy(1)
-    batches: list[Certificates] = []
-    for chosen, expected in _batches(inputs, labels, batch_size):
-        certificates = net.certify(chosen)
-        target = expected.to(certificates.logits.device)
-        for metric in (vra, rejection, clean, top1):
-            metric.to(target.device)
-        vra.update(certificates, target)
-        rejection.update(certificates)
-        clean.update(certificates.logits, target)
-        top1.update(certificates.logits, target)
-        batches.append(certificates)
-    figures = Figures(
-        points=len(inputs),
+    clean, top1 = clean_accuracy(certificates.prop), TopKAccuracy(1)
+    for metric in (vra, rejection, clean, top1):
+        metric.to(logits.device)
+    vra.update(certificates, target)
+    rejection.update(certificates)
+    clean.update(logits, target)
+    top1.update(logits, target)
+    return Figures(
+        points=len(certificates),
         vra=float(vra.compute()),
         rejection_rate=float(rejection.compute()),
         clean_accuracy=float(clean.compute()),
         top1_accuracy=float(top1.compute()),
     )
-    return figures, concatenate(batches)
-
-
-def _batches(inputs: Tensor, labels: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    yield from zip(inputs.split(size), labels.split(size), strict=True)

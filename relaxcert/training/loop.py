@@ -164,7 +164,8 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate.at(progress)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(self.trained(self.augment(inputs)), labels, progress)
+        outputs = self.trained(self.augment(inputs), margin_scale=self.settings.margin_scale)
+        loss = self._loss(outputs, labels, progress)
         loss.backward()
         self.optimizer.step()
         return loss.detach()

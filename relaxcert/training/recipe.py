@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import tomllib
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from relaxcert.errors import DocumentError, suggestion
 from relaxcert.nn.networks import dense
+from relaxcert.spec.explain import explain
+from relaxcert.spec.toml import parse_toml, read_text
 from relaxcert.training.schedules import OneCycle, Schedule
-
-_LIMIT = 2**20
 
 
 class _Table(BaseModel):
@@ -31,6 +31,8 @@ class Optimisation(_Table):
     loss: Literal["cross-entropy", "trades"] = "cross-entropy"
     temperature: float = Field(default=1.0, gt=0)
     trades_weight: Schedule | None = None
+    margin_scale: float = Field(default=1.0, gt=0)
+    """Train for an eps so many times larger; certificates always use eps itself."""
     orthogonal: bool = False
     """Train all linear layers but the last as orthogonal ones, through the Cayley transform."""
     augmentation: Literal["none", "patch-symmetries"] = "none"
@@ -41,7 +43,8 @@ class Architecture(_Table):
 
     hidden: list[int] = Field(min_length=0, max_length=64)
     activation: Literal["minmax", "relu"] = "minmax"
-    mean: float | None = None
+    mean: float | list[float] | None = None
+    """Subtracted from the input; a list is repeated over the features."""
     std: float | None = Field(default=None, gt=0)
 
     def build(self, features: int, num_classes: int) -> nn.Sequential:
@@ -82,37 +85,31 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         DocumentError: no such recipe, or a document that is not well formed.
     """
     if str(name_or_path).endswith(".toml"):
-        path = Path(name_or_path)
-        if not path.is_file():
-            raise DocumentError(f"{path}: there is no such file.")
-        if path.stat().st_size > _LIMIT:
-            raise DocumentError(f"{path}: larger than 1 MiB, so not a recipe.")
-        return parse_recipe(path.read_bytes(), str(path))
-    known = recipes()
-    if name_or_path not in known:
+        return parse_recipe(read_text(name_or_path), origin=str(name_or_path))
+    name, known = str(name_or_path), recipes()
+    if name not in known:
         raise DocumentError(
-            f"recipe {str(name_or_path)!r} does not exist.{suggestion(str(name_or_path), known)} "
+            f"recipe {name!r} does not exist.{suggestion(name, known)} "
             f"Known recipes: {', '.join(known)}; or give a path to a .toml file."
         )
-    file = resources.files("relaxcert.training").joinpath("recipes", f"{name_or_path}.toml")
-    return parse_recipe(file.read_bytes(), str(name_or_path))
+    file = resources.files("relaxcert.training").joinpath("recipes", f"{name}.toml")
+    return parse_recipe(file.read_text(encoding="utf-8"), origin=name)
 
 
-def parse_recipe(text: bytes, origin: str) -> Recipe:
+def parse_recipe(text: str, *, origin: str = "<text>") -> Recipe:
     """Read a recipe document; ``origin`` names it in errors.
 
     Raises:
         DocumentError: names file, field and remedy.
     """
+    content = parse_toml(text, origin)
     try:
-        content: dict[str, Any] = tomllib.loads(text.decode("utf-8"))
         return Recipe.model_validate(content)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DocumentError(f"{origin} is not a TOML document: {error}.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise DocumentError(
-            f"{origin}: field {field}: {first['msg']} (found {first['input']!r:.60}). "
-            "See the recipes that ship for the form: relaxcert train --list."
-        ) from error
+        raise explain(error, content, origin=origin, fields_of=_fields_of, hints={}) from error
+
+
+def _fields_of(table: Mapping[str | int, object]) -> Iterable[str]:
+    """The fields that a table may have, told by what it holds."""
+    models: tuple[type[BaseModel], ...] = (Recipe, Architecture, Optimisation)
+    return max((m.model_fields for m in models), key=lambda fields: len(fields.keys() & set(table)))

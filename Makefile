@@ -1,0 +1,41 @@
+# make demo   sets everything up and runs the main job on the data that ships
+# make test   sets everything up and runs the tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# pip reads constraints from here; its own isolated builds see them too.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo figures test check format bench clean
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,report]"
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/relaxcert demo
+
+# The table of the README: three seeds of each network.
+figures: $(VENV)/.ready
+	$(BIN)/relaxcert demo --seeds 3 --out relaxcert-figures
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-json=benchmark.json
+
+clean:
+	rm -rf $(VENV) build dist relaxcert-demo relaxcert-figures runs benchmark.json

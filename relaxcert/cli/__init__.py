@@ -1,0 +1,70 @@
+"""Floor 6: the command line. ``relaxcert --help`` lists the commands.
+
+Exit status: 0 ok; 1 a property was not met where that was asked for; 2 bad input.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import typer
+from rich.console import Console
+
+from relaxcert.cli import bounds, certify, demo, properties, train
+from relaxcert.cli.common import NOT_MET, NotMet
+from relaxcert.errors import RelaxcertError
+
+BAD_INPUT = 2
+
+app = typer.Typer(
+    name="relaxcert",
+    help="State what a classifier must guarantee, train it in, and prove it.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+app.command("demo")(demo.demo)
+app.command("train")(train.train)
+app.command("certify")(certify.certify)
+app.command("bounds")(bounds.bounds)
+app.add_typer(properties.app, name="properties")
+
+
+@dataclass
+class _Shown:
+    """How errors are shown; set by the options of this call."""
+
+    traceback: bool = False
+
+
+_shown = _Shown()
+
+
+@app.callback()
+def settings(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    """Options of all commands."""
+    _shown.traceback = debug
+    if version:
+        from relaxcert import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; errors that the user can mend are one paragraph, without traceback."""
+    try:
+        app()
+    except NotMet as failure:
+        Console(stderr=True, soft_wrap=True).print(f"not met: {failure}", style="bold")
+        sys.exit(NOT_MET)
+    except RelaxcertError as error:
+        if _shown.traceback:
+            raise
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False)
+        sys.exit(BAD_INPUT)

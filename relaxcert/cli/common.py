@@ -1,0 +1,118 @@
+"""What the commands share: options, devices, data, tables."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from relaxcert.data.files import read_points
+from relaxcert.data.landsat import landsat
+from relaxcert.errors import InvalidInput
+from relaxcert.heads.gloronet import GloRoNet
+from relaxcert.spec.property import Property
+from relaxcert.training.evaluation import Figures
+
+NOT_MET = 1
+
+Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, ... .")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+# One console a call: standard output may have been replaced since the module was loaded.
+
+
+class NotMet(Exception):
+    """A requirement that the user asked to be checked does not hold: exit status 1."""
+
+
+def console() -> Console:
+    """Standard output; as wide as needed when it is not a terminal."""
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=120)
+
+
+def device_of(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        InvalidInput: no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = str(error).splitlines()[0]
+        raise InvalidInput(
+            f"--device {name!r} cannot be used here ({first}): use --device cpu."
+        ) from error
+    return device
+
+
+def load_points(data: str, net: GloRoNet | None) -> tuple[Tensor, Tensor | None]:
+    """Points and labels of ``landsat:PART`` or of a file, checked against the network."""
+    name, _, part = data.partition(":")
+    if name == "landsat" and not Path(data).exists():
+        split = landsat(_part(part or "test"))
+        return split.inputs, split.labels
+    features = None if net is None else features_of(net)
+    classes = None if net is None else net.num_classes
+    return read_points(data, features=features, num_classes=classes)
+
+
+def _part(part: str):  # noqa: ANN202 - the literal type is landsat's own
+    if part not in ("train", "test", "fit", "validation"):
+        raise InvalidInput(
+            f"--data landsat:{part} is not a part: use landsat:train, :test, :fit or :validation."
+        )
+    return part
+
+
+def features_of(net: GloRoNet) -> int | None:
+    """The number of features a point that a network takes, if its first linear layer tells."""
+    for link in net.lipschitz.live_chain().links:
+        if isinstance(link.layer, torch.nn.Linear):
+            return link.layer.in_features
+        if not isinstance(link.layer, torch.nn.Flatten | torch.nn.Identity):
+            continue
+    return None
+
+
+def quiet_warnings() -> None:
+    """Show our own warnings as one line, without the code that raised them."""
+    warnings.showwarning = lambda message, *_, **__: Console(stderr=True).print(  # pyright: ignore[reportUnknownLambdaType]
+        f"warning: {message}", markup=False
+    )
+
+
+def property_in_words(prop: Property) -> str:
+    """A property on one line."""
+    return repr(prop) if len(repr(prop)) <= 90 else repr(prop)[:87] + "..."
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A plain table: the first column left, the others right."""
+    result = Table(title=title, title_justify="left", title_style="bold")
+    for index, name in enumerate(columns):
+        result.add_column(name, justify="left" if index == 0 else "right", no_wrap=index == 0)
+    for row in rows:
+        result.add_row(*row)
+    return result
+
+
+def figure_cells(figures: Figures) -> list[str]:
+    """VRA, rejection rate, clean accuracy, top-1 accuracy, as text."""
+    values = (
+        figures.vra,
+        figures.rejection_rate,
+        figures.clean_accuracy,
+        figures.top1_accuracy,
+    )
+    return [f"{value:.3f}" for value in values]

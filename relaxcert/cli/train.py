@@ -1,0 +1,132 @@
+"""``relaxcert train``: train a network by a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from relaxcert.cli.common import (
+    Device,
+    Seed,
+    console,
+    device_of,
+    figure_cells,
+    load_points,
+    property_in_words,
+    table,
+)
+from relaxcert.data.landsat import Split
+from relaxcert.errors import InvalidInput
+from relaxcert.heads.gloronet import GloRoNet
+from relaxcert.heads.model_file import save_model
+from relaxcert.metrics import clean_accuracy_name
+from relaxcert.spec.catalogue import load_document
+from relaxcert.training.evaluation import evaluate
+from relaxcert.training.loop import History, fit
+from relaxcert.training.recipe import Recipe, load_recipe, recipes
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="A recipe that ships (see --list), or a .toml file.")
+    ] = "landsat-rt3",
+    data: Annotated[
+        str | None,
+        typer.Option(help="Training data: a .npz with x and y, or landsat:train. Default: ours."),
+    ] = None,
+    validation: Annotated[
+        str | None,
+        typer.Option(help="Labelled points certified during training, e.g. landsat:validation."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the model and checkpoints.")] = Path("runs"),
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Train so many epochs instead of the recipe's.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the checkpoint in the folder.")
+    ] = False,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    list_: Annotated[bool, typer.Option("--list", help="List the recipes and stop.")] = False,
+) -> None:
+    """Train a network that carries a property.
+
+    Examples: [bold]relaxcert train --recipe landsat-rt3 --out runs/rt3[/bold],
+    [bold]relaxcert train --recipe my-recipe.toml --data mine.npz --out runs/mine[/bold]
+    """
+    if list_:
+        _print_recipes()
+        return
+    chosen = load_recipe(recipe)
+    if epochs is not None:
+        settings = chosen.optimisation.model_copy(update={"epochs": epochs})
+        chosen = chosen.model_copy(update={"optimisation": settings})
+    points = _split(data or _default_data(chosen), "--data")
+    checked = None if validation is None else _split(validation, "--validation")
+    net = network_of(chosen, points, seed).to(device_of(device))
+    history = fit(
+        net,
+        points,
+        chosen.optimisation,
+        validation=checked,
+        seed=seed,
+        folder=out,
+        resume=resume,
+    )
+    target = out / f"{chosen.name}.safetensors"
+    names = load_document(chosen.property).class_names
+    save_model(net, target, class_names=names, notes={"recipe": chosen.name, "seed": str(seed)})
+    _report(net, history, checked, target)
+
+
+def network_of(recipe: Recipe, points: Split, seed: int) -> GloRoNet:
+    """The recipe's network for data of this shape, with the weights that the seed gives."""
+    document = load_document(recipe.property)
+    prop = document.to_property()
+    classes = document.num_classes
+    features = points.inputs[0].numel()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GloRoNet(recipe.architecture.build(features, classes), prop)
+
+
+def _default_data(recipe: Recipe) -> str:
+    if recipe.data != "landsat":
+        raise InvalidInput(
+            f"recipe {recipe.name!r} is for {recipe.data!r}, which does not ship: give --data."
+        )
+    return "landsat:train"
+
+
+def _split(data: str, option: str) -> Split:
+    inputs, labels = load_points(data, None)
+    if labels is None:
+        raise InvalidInput(f"{option} {data} has no labels: training needs x and y in a .npz.")
+    return Split(inputs.float(), labels)
+
+
+def _print_recipes() -> None:
+    rows: list[list[str]] = []
+    for name in recipes():
+        found = load_recipe(name)
+        rows.append([name, found.data, found.property, found.title])
+    console().print(table("Recipes that ship", ("name", "data", "property", "title"), rows))
+
+
+def _report(net: GloRoNet, history: History, checked: Split | None, target: Path) -> None:
+    screen = console()
+    seconds = sum(epoch.seconds for epoch in history.epochs)
+    screen.print(property_in_words(net.prop), markup=False)
+    screen.print(
+        f"{len(history.epochs)} epochs in {seconds:.1f} s, last loss {history.epochs[-1].loss:.4f}"
+    )
+    if checked is not None:
+        device = next(net.backbone.parameters()).device
+        figures, _ = evaluate(net, checked.inputs.to(device), checked.labels.to(device))
+        clean = clean_accuracy_name(net.prop)
+        columns = ("data", "VRA", "rejection rate", clean, "top-1 accuracy")
+        screen.print(table("Validation", columns, [["validation", *figure_cells(figures)]]))
+    screen.print(f"model written to {target}")

@@ -1,0 +1,1 @@
+"""Floor 6: what people look at. Verdict files, plots."""
