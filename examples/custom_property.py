@@ -1,0 +1,42 @@
+"""A property of one's own: the top *pair* or the top *triple* must be unchanged, nothing else.
+
+A prefix property says which prefix lengths may serve. The head, the certificate and the attack
+follow from that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from relaxcert import GloRoNet
+from relaxcert.attacks import attack
+from relaxcert.nn import dense
+from relaxcert.spec import Ball, PrefixProperty
+
+
+@dataclass(frozen=True)
+class PairOrTriple(PrefixProperty):
+    """Top-2 or top-3 robustness, whichever holds: a shortlist of two or three."""
+
+    ball: Ball
+
+    def lengths(self) -> Sequence[int]:
+        return (2, 3)
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    net = GloRoNet(dense(8, [16, 16], 5), PairOrTriple(Ball.of("0.1")))
+    points = torch.rand(200, 8)
+    certificates = net.certify(points)
+    hit = attack(net, points)
+    print(f"certified {int(certificates.certified.sum())} of {len(points)} points")
+    print(f"prefix lengths used: {sorted(set(certificates.k.tolist()))}")
+    print(
+        f"certificates that an attack broke: {int((hit.falsified & certificates.certified).sum())}"
+    )
+
+
+if __name__ == "__main__":
+    main()
