@@ -33,9 +33,8 @@ def main() -> None:
     hit = attack(net, points)
     print(f"certified {int(certificates.certified.sum())} of {len(points)} points")
     print(f"prefix lengths used: {sorted(set(certificates.k.tolist()))}")
-    print(
-        f"certificates that an attack broke: {int((hit.falsified & certificates.certified).sum())}"
-    )
+    broken = int((hit.falsified & certificates.certified).sum())
+    print(f"certificates that an attack broke: {broken}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train without ``fit``: a GloRoNet is a module, and bottom is one more class that never is right."""
+"""Train without ``fit``: a GloRoNet is a module; bottom is one more class, and never right."""
 
 import torch
 

@@ -15,7 +15,7 @@ from relaxcert.errors import InvalidInput
 from relaxcert.heads.certificates import Certificates
 from relaxcert.spec.affinity import AffinitySets
 from relaxcert.spec.prefix import PrefixProperty
-from relaxcert.spec.property import Property
+from relaxcert.spec.property import Conjunction, Property
 
 
 class _Share(torchmetrics.Metric):
@@ -43,14 +43,23 @@ class VerifiedRobustAccuracy(_Share):
     """VRA: certified, and the label lies in the certified set of the loosest guarantee.
 
     For Local this is VRA, for RelaxedTopK the paper's RTK VRA, for Affinity its affinity VRA. For
-    Targeted the set is the classes that are allowed around the prediction.
+    Targeted the set is the classes that are allowed around the prediction. ``a & b`` counts a point
+    that counts for both, ``a | b`` one that counts for either.
     """
 
     def update(self, certificates: Certificates, labels: Tensor) -> None:
         """Count a batch; labels (batch,)."""
         _check_labels(labels, certificates.sets.shape)
-        member = certificates.sets.gather(1, labels[:, None])[:, 0]
-        self._count(certificates.certified & member)
+        self._count(certified_and_correct(certificates, labels))
+
+
+def certified_and_correct(certificates: Certificates, labels: Tensor) -> Tensor:
+    """Which points count for the VRA; (batch,) bool."""
+    if certificates.parts:
+        parts = torch.stack([certified_and_correct(p, labels) for p in certificates.parts])
+        return parts.all(0) if isinstance(certificates.prop, Conjunction) else parts.any(0)
+    member = certificates.sets.gather(1, labels[:, None])[:, 0]
+    return certificates.certified & member
 
 
 class RejectionRate(_Share):

@@ -134,7 +134,7 @@ def _provably_broken(
         # f_j - f_i is known up to slack_j + slack_i + D_ji e; twice the largest covers every pair.
         doubt = 2.0 * forward.slack.amax(1) + 1.001 * error * pairs.max()
         inside = _length(witness - centre, target.ball) <= fraction_down(target.ball.eps)
-        return inside & (target.margin(forward.logits) * (1.0 + 1e-12) + doubt < 0.0)
+        return inside & (target.margin(forward.logits) * (1.0 - 1e-12) + doubt < 0.0)
 
 
 def _length(offset: Tensor, ball: Ball) -> Tensor:

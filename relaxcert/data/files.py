@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -14,6 +16,18 @@ from torch import Tensor
 from relaxcert.errors import DataError
 
 _LIMIT = 8 * 2**30  # bytes that a file may ask for
+_EXACT = 2**53  # float64 holds every whole number up to here
+# What zipfile, zlib, numpy and the file system raise for files that are not what they seem.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    OverflowError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read_points(
@@ -23,7 +37,7 @@ def read_points(
 
     ``.npz``: arrays ``x`` (points, ...) and optionally ``y`` (points,). ``.npy``: the points.
     ``.csv``: one point a line, numbers only (a first line of names is skipped), the label in a
-    last column named ``label`` or, with ``features`` given, in column features + 1.
+    last column named ``label`` or, with ``features`` given, in column features + 1; UTF-8.
 
     Args:
         path: the file.
@@ -31,7 +45,8 @@ def read_points(
         num_classes: labels must lie in 0..num_classes - 1.
 
     Returns:
-        Inputs (float32; float64 where the file has float64) and int64 labels or None.
+        Inputs (float32; float64 where float32 would not hold every number of the file's type)
+        and int64 labels or None.
 
     Raises:
         DataError: anything wrong, with file, field or row, and remedy.
@@ -45,7 +60,7 @@ def read_points(
         raise DataError(f"{source}: there is no such file.")
     try:
         inputs, labels = reader(source, features)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except _UNREADABLE as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{source} cannot be read ({error}): is it complete?") from error
@@ -86,26 +101,53 @@ def _check_declared(file: BinaryIO, source: Path, field: str) -> None:
     shape, _, dtype = read(file)
     if dtype.hasobject or dtype.kind not in "fiub":
         raise DataError(f"{source}: field {field} has type {dtype}, expected plain numbers.")
-    if np.prod([float(size) for size in shape]) * dtype.itemsize > _LIMIT:
+    if dtype.itemsize > 8:
         raise DataError(
-            f"{source}: field {field} declares shape {shape}, more than {_LIMIT >> 30} GiB: split "
-            "the file."
+            f"{source}: field {field} has type {dtype}, finer than float64, and would be rounded: "
+            "save it as float64."
+        )
+    if any(size < 0 for size in shape):
+        raise DataError(f"{source}: field {field} declares the impossible shape {shape}.")
+    if 0 not in shape and math.prod(shape) * dtype.itemsize > _LIMIT:
+        raise DataError(
+            f"{source}: field {field} declares shape {str(shape)[:80]}, more than "
+            f"{_LIMIT >> 30} GiB: split the file."
         )
 
 
 def _from_csv(source: Path, features: int | None) -> tuple[np.ndarray, np.ndarray | None]:
     if source.stat().st_size > _LIMIT:
         raise DataError(f"{source}: larger than {_LIMIT >> 30} GiB: split the file.")
-    with source.open(encoding="utf-8") as file:
-        header = [name.strip() for name in file.readline().split(",")]
-    named = not _is_number(header[0])
-    table: np.ndarray = np.loadtxt(source, delimiter=",", skiprows=int(named), ndmin=2)
+    # A byte order mark, which spreadsheets put first, is no part of the first number.
+    with source.open(encoding="utf-8-sig") as file:
+        lines = [line for line in file if line.strip()]
+    header = [name.strip().strip('"') for name in lines[0].split(",")] if lines else []
+    named = _is_header(source, header)
+    if len(lines) == int(named):
+        raise DataError(f"{source}: holds no points: give one point a line.")
+    table: np.ndarray = np.loadtxt(lines[int(named) :], delimiter=",", ndmin=2, comments=None)
     labelled = (named and header[-1].lower() == "label") or (
         features is not None and table.shape[1] == features + 1
     )
     if not labelled:
         return table, None
     return table[:, :-1], table[:, -1]
+
+
+def _is_header(source: Path, cells: list[str]) -> bool:
+    """Whether the first line names the columns; a first point must never pass for names."""
+    numbers = [_is_number(cell) for cell in cells]
+    if any(numbers) and not all(numbers):
+        raise DataError(
+            f"{source}: line 1 mixes numbers with {cells[numbers.index(False)]!r}: give numbers "
+            "only, or a first line of names that are no numbers."
+        )
+    if "label" in (cell.lower() for cell in cells[:-1]):
+        raise DataError(
+            f"{source}: column {[cell.lower() for cell in cells].index('label') + 1} is named "
+            "label, but labels are read from the last column: move it there."
+        )
+    return not all(numbers)
 
 
 def _is_number(text: str) -> bool:
@@ -127,9 +169,17 @@ def _check_inputs(source: Path, inputs: np.ndarray, features: int | None) -> Ten
             f"{source}: field x has {found} features a point, but the network takes {features}: "
             "use the data that the network was made for, in the same order of features."
         )
+    if len(inputs) == 0:
+        raise DataError(f"{source}: field x holds no points: give at least one.")
     if not np.issubdtype(inputs.dtype, np.number):
         raise DataError(f"{source}: field x has type {inputs.dtype}, expected numbers.")
-    values = inputs.astype(np.float64 if inputs.dtype.itemsize > 4 else np.float32)
+    if inputs.dtype.kind in "iu" and inputs.dtype.itemsize == 8 and _beyond(inputs, _EXACT).any():
+        raise DataError(
+            f"{source}: field x holds whole numbers beyond 2^53, which would be rounded: save "
+            "numbers that float64 holds."
+        )
+    fits = np.can_cast(inputs.dtype, np.float32, casting="safe")
+    values = inputs.astype(np.float32 if fits else np.float64)
     bad = ~np.isfinite(values.reshape(len(values), -1)).all(1)
     if bad.any():
         raise DataError(
@@ -149,7 +199,7 @@ def _check_labels(
             f"{source}: field y has shape {labels.shape}, expected ({points},), one label a point."
         )
     whole = np.asarray(labels, dtype=np.float64)
-    wrong = (whole != np.floor(whole)) | (whole < 0)
+    wrong = (whole != np.floor(whole)) | (whole < 0) | (whole >= _EXACT)
     if num_classes is not None:
         wrong |= whole >= num_classes
     if wrong.any():
@@ -159,3 +209,7 @@ def _check_labels(
             f"{source}: row {row} of y is {labels[row]}, expected a class from 0{last}."
         )
     return torch.from_numpy(whole.astype(np.int64))
+
+
+def _beyond(numbers: np.ndarray, limit: int) -> np.ndarray:
+    return (numbers > limit) | (numbers < -limit if numbers.dtype.kind == "i" else False)

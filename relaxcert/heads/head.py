@@ -69,6 +69,7 @@ class PrefixHead(Head):
 
     def __init__(self, prop: PrefixProperty, num_classes: int) -> None:
         super().__init__()
+        _refuse_overrides(prop)
         self.ball = prop.ball
         self.pointwise = prop.quantifier == "pointwise"
         lengths = set(prop.lengths())
@@ -185,15 +186,24 @@ def compile_property(prop: Property, num_classes: int) -> Head:
     match prop:
         case PrefixProperty():
             return PrefixHead(prop, num_classes)
-        case Targeted():
+        case Targeted() if type(prop) is Targeted:
             return TargetedHead(prop, num_classes)
-        case Conjunction() | Disjunction():
+        case Conjunction() | Disjunction() if type(prop) in (Conjunction, Disjunction):
             parts = [compile_property(part, num_classes) for part in prop.parts]
             return CompositionHead(parts, every=isinstance(prop, Conjunction))
         case _:
             raise InvalidProperty(
                 f"{type(prop).__name__} cannot be compiled: extend PrefixProperty, or compose "
                 "known properties with & and |."
+            )
+
+
+def _refuse_overrides(prop: PrefixProperty) -> None:
+    for method in ("admissible", "formula"):
+        if getattr(type(prop), method) is not getattr(PrefixProperty, method):
+            raise InvalidProperty(
+                f"{type(prop).__name__} overrides {method}(), which a head cannot follow: state "
+                "the property by lengths() and affinity_sets."
             )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from relaxcert.errors import UnsupportedLayer
@@ -122,6 +123,8 @@ def refuse_if_patched(layer: nn.Module, path: str) -> None:
     parts = tuple(layer.modules()) if type(layer) in _RULES else (layer,)
     names = ("_forward_hooks", "_forward_pre_hooks")
     hooks = any(getattr(part, name, None) for part in parts for name in names)
+    # Hooks on all modules at once (torch.nn.modules.module.register_module_forward_hook).
+    hooks = hooks or any(getattr(torch.nn.modules.module, f"_global{name}", None) for name in names)
     if hooks or any("forward" in vars(part) for part in parts):
         what = "forward hooks" if hooks else "a forward method of its own"
         raise UnsupportedLayer(

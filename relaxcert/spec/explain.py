@@ -87,7 +87,7 @@ def _sentence(
             tag, expected = str(context.get("tag")), str(context.get("expected_tags"))
             known = [word.strip(" '") for word in expected.split(",")]
             return (
-                f"{path}={shorten(tag)} is not a kind of property.{suggestion(tag, known)} "
+                f"{path}={shorten(tag)} is not a known kind.{suggestion(tag, known)} "
                 f"Known kinds: {', '.join(known)}."
             )
         case "extra_forbidden":

@@ -72,7 +72,15 @@ class PrefixProperty(Property):
 
     def check(self, num_classes: int) -> None:
         """Check against a number of classes; see :meth:`Property.check`."""
-        longest = max(self.lengths())
+        lengths = list(self.lengths())
+        if not lengths or any(isinstance(k, bool) or k < 1 for k in lengths):
+            raise InvalidProperty(
+                f"{type(self).__name__}.lengths() gives {lengths}, expected prefix lengths of at "
+                "least 1, in ascending order, and at least one."
+            )
+        if self.affinity_sets is not None:
+            _check_sets(self.affinity_sets, num_classes)
+        longest = max(lengths)
         if longest >= num_classes:
             raise VacuousProperty(
                 f"k={longest} must be smaller than the number of classes ({num_classes}): the top "
@@ -203,18 +211,6 @@ class Affinity(PrefixProperty):
         """The prefix lengths k that may serve."""
         return range(1, self.sets.largest + 1)
 
-    def check(self, num_classes: int) -> None:
-        """Check against a number of classes; see :meth:`Property.check`."""
-        check_written_for(self.sets.num_classes, num_classes, "the affinity sets")
-        if self.sets.uncovered:
-            missing = _named(self.sets, self.sets.uncovered)
-            warnings.warn(
-                f"classes in no affinity set: {missing}. Points predicted as one of them can never "
-                "be certified; give each a set of its own if that is not meant.",
-                UncoveredClassWarning,
-                stacklevel=3,
-            )
-
     def __repr__(self) -> str:
         return f"Affinity({self.sets!r}, {self.ball.arguments()}{_quantifier_argument(self)})"
 
@@ -230,6 +226,17 @@ def check_written_for(expected: int, num_classes: int, what: str) -> None:
         raise InvalidProperty(
             f"{what} were written for {expected} classes, but the network has {num_classes}: "
             "use a property and a network with the same classes."
+        )
+
+
+def _check_sets(sets: AffinitySets, num_classes: int) -> None:
+    check_written_for(sets.num_classes, num_classes, "the affinity sets")
+    if sets.uncovered:
+        warnings.warn(
+            f"classes in no affinity set: {_named(sets, sets.uncovered)}. Points predicted as one "
+            "of them can never be certified; give each a set of its own if that is not meant.",
+            UncoveredClassWarning,
+            stacklevel=4,
         )
 
 

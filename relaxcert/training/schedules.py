@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Schedule(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Constant(_Schedule):
@@ -59,8 +59,9 @@ class LogHalf(_Schedule):
 
     def at(self, t: float) -> float:
         """ln(e^start + (e^end - e^start) min(2t, 1))"""
-        low, high = math.exp(self.start), math.exp(self.end)
-        return math.log(low + (high - low) * min(2 * t, 1.0))
+        top = max(self.start, self.end)  # taken out of the logarithm, so that nothing overflows
+        low, high = math.exp(self.start - top), math.exp(self.end - top)
+        return top + math.log(low + (high - low) * min(2 * t, 1.0))
 
 
 class AfterHalf(_Schedule):

@@ -264,6 +264,9 @@ def test_own_properties():
     class Odd(Property):
         balls = ()
 
+        def with_eps(self, _eps):
+            return self
+
         def check(self, num_classes):
             pass
 
