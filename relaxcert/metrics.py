@@ -137,9 +137,10 @@ def clean_accuracy_name(prop: Property) -> str:
 
 
 def _check_labels(labels: Tensor, shape: torch.Size) -> None:
-    if labels.shape != shape[:1]:
+    if labels.shape != shape[:1] or labels.dtype not in (torch.int64, torch.int32):
         raise InvalidInput(
-            f"labels has shape {tuple(labels.shape)}, expected ({shape[0]},): one label a point."
+            f"labels has shape {tuple(labels.shape)} and dtype {labels.dtype}, expected "
+            f"({shape[0]},) of int64: one label a point."
         )
     if not torch.compiler.is_compiling() and labels.numel():
         low, high = int(labels.min()), int(labels.max())

@@ -16,7 +16,7 @@ from relaxcert.attacks.objective import Target, goal_of
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.lipschitz.directed import fraction_down
-from relaxcert.lipschitz.forward import forward_with_error
+from relaxcert.lipschitz.forward import Forward, forward_with_error
 from relaxcert.lipschitz.matrix import ORDER
 from relaxcert.lipschitz.verified import VerifiedBounds
 from relaxcert.spec.ball import Ball, Norm
@@ -70,8 +70,9 @@ def attack(
         raise InvalidInput("inputs holds NaN or infinity: remove such points before an attack.")
     bounds = net.verify()
     with torch.no_grad():
-        at_centre = forward_with_error(centre, bounds.exact, bounds).logits
-    goal = goal_of(net.prop, at_centre)
+        at_centre = forward_with_error(centre, bounds.exact, bounds)
+        doubt = _doubt(at_centre, bounds, net.prop.balls[0].norm)
+    goal = goal_of(net.prop, at_centre.logits, doubt)
     generator = torch.Generator(device=centre.device).manual_seed(seed)
     found = [_minimise(t, centre, bounds, steps, restarts, generator) for t in goal.targets()]
     broken = [
@@ -129,12 +130,16 @@ def _provably_broken(
     """Whether the target's margin is at most 0 at the witness, in exact arithmetic; (batch,)."""
     with torch.no_grad():
         forward = forward_with_error(witness, bounds.exact, bounds)
-        error = forward.error[target.ball.norm]
-        pairs = bounds.norms[target.ball.norm].pairs
-        # f_j - f_i is known up to slack_j + slack_i + D_ji e; twice the largest covers every pair.
-        doubt = 2.0 * forward.slack.amax(1) + 1.001 * error * pairs.max()
+        doubt = _doubt(forward, bounds, target.ball.norm)
         inside = _length(witness - centre, target.ball) <= fraction_down(target.ball.eps)
         return inside & (target.margin(forward.logits) * (1.0 - 1e-12) + doubt < 0.0)
+
+
+def _doubt(forward: Forward, bounds: VerifiedBounds, norm: Norm) -> Tensor:
+    """How far a computed f_j - f_i may be from the exact one, for every pair; (batch,)."""
+    # It is known up to slack_j + slack_i + D_ji e; twice the largest covers every pair.
+    reach = forward.error[norm] * bounds.norms[norm].pairs.max()
+    return 1.001 * (2.0 * forward.slack.amax(1) + reach)
 
 
 def _length(offset: Tensor, ball: Ball) -> Tensor:

@@ -29,11 +29,16 @@ Margin = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Target:
-    """Attack ``margin`` in ``ball``; ``applies`` marks the points at which it must be broken."""
+    """Attack ``margin`` in ``ball``.
+
+    ``applies`` marks the points at which it must be broken. Its margin rests on the sets at x, so
+    breaking it says something only where ``certain``: where rounding cannot have confused these.
+    """
 
     ball: Ball
     margin: Margin
     applies: Tensor
+    certain: Tensor
 
 
 @dataclass(frozen=True)
@@ -56,56 +61,68 @@ class Goal:
         for child in self.children:
             if isinstance(child, Target):
                 # A leaf that does not apply is no obstacle: that k cannot serve anyway.
-                parts.append(verdicts.pop(0) | ~child.applies)
+                parts.append((verdicts.pop(0) | ~child.applies) & child.certain)
             else:
                 parts.append(child.broken(verdicts))
         stacked = torch.stack(parts)
         return stacked.all(0) if self.every else stacked.any(0)
 
 
-def goal_of(prop: Property, logits: Tensor) -> Goal:
+def goal_of(prop: Property, logits: Tensor, doubt: Tensor | None = None) -> Goal:
     """What must be broken at points whose logits are these, (batch, classes).
+
+    Args:
+        prop: the property.
+        logits: at the points x.
+        doubt: (batch,), how far a computed difference of logits may be from the exact one;
+            without it, logits are taken as exact.
 
     Raises:
         InvalidProperty: a property of an unknown kind.
     """
     match prop:
         case Conjunction():
-            return Goal(False, tuple(goal_of(part, logits) for part in prop.parts))
+            return Goal(False, tuple(goal_of(part, logits, doubt) for part in prop.parts))
         case Disjunction():
-            return Goal(True, tuple(goal_of(part, logits) for part in prop.parts))
+            return Goal(True, tuple(goal_of(part, logits, doubt) for part in prop.parts))
         case Targeted():
-            return Goal(True, (_targeted(prop, logits),))
+            return Goal(True, (_targeted(prop, logits, doubt),))
         case PrefixProperty():
-            return _prefix(prop, logits)
+            return _prefix(prop, logits, doubt)
         case _:
             raise InvalidProperty(
                 f"{type(prop).__name__} cannot be attacked: no objective is known."
             )
 
 
-def _prefix(prop: PrefixProperty, logits: Tensor) -> Goal:
+def _prefix(prop: PrefixProperty, logits: Tensor, doubt: Tensor | None) -> Goal:
     head = compile_property(prop, logits.shape[1])
     if not isinstance(head, PrefixHead):
         raise InvalidProperty(f"{type(prop).__name__} compiled to {type(head).__name__}.")
     top = logits.topk(head.depth, dim=1).indices
     admissible = head.admissible(top)
     masks = [_mask(top[:, :k], logits) for k in range(1, head.depth + 1)]
+    # A k that never serves need not be certain.
+    certain = [
+        _certain(_separation(logits, mask), doubt) | ~serves
+        for mask, serves in zip(masks, head.serves.to(logits.device), strict=True)
+    ]
     if prop.quantifier == "pointwise":
 
         def margin(perturbed: Tensor) -> Tensor:
             each = torch.stack([_separation(perturbed, mask) for mask in masks], dim=1)
             return each.masked_fill(~admissible, -math.inf).amax(1)
 
-        return Goal(True, (Target(prop.ball, margin, admissible.any(1)),))
+        every = torch.stack(certain, dim=1).all(1)
+        return Goal(True, (Target(prop.ball, margin, admissible.any(1), every),))
     targets = [
-        Target(prop.ball, _separates(mask), admissible[:, index])
+        Target(prop.ball, _separates(mask), admissible[:, index], certain[index])
         for index, mask in enumerate(masks)
     ]
     return Goal(True, tuple(targets))
 
 
-def _targeted(prop: Targeted, logits: Tensor) -> Target:
+def _targeted(prop: Targeted, logits: Tensor, doubt: Tensor | None) -> Target:
     head = compile_property(prop, logits.shape[1])
     if not isinstance(head, TargetedHead):
         raise InvalidProperty(f"{type(prop).__name__} compiled to {type(head).__name__}.")
@@ -115,7 +132,12 @@ def _targeted(prop: Targeted, logits: Tensor) -> Target:
         best = perturbed.masked_fill(~allowed, -math.inf).amax(1)
         return best - perturbed.masked_fill(allowed, -math.inf).amax(1)
 
-    return Target(prop.ball, margin, torch.ones_like(allowed[:, 0]))
+    lead = _separation(logits, _mask(logits.argmax(1, keepdim=True), logits))
+    return Target(prop.ball, margin, torch.ones_like(allowed[:, 0]), _certain(lead, doubt))
+
+
+def _certain(separation: Tensor, doubt: Tensor | None) -> Tensor:
+    return separation > (0.0 if doubt is None else doubt)
 
 
 def _separates(mask: Tensor) -> Margin:

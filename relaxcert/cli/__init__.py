@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import NoReturn
 
 import typer
 from rich.console import Console
 
 from relaxcert.cli import bounds, certify, demo, properties, train
-from relaxcert.cli.common import NOT_MET, NotMet
+from relaxcert.cli.common import NOT_MET, NotMet, quiet_warnings
 from relaxcert.errors import RelaxcertError
 
 BAD_INPUT = 2
@@ -58,6 +59,7 @@ def settings(
 
 def main() -> None:
     """Run the command line; errors that the user can mend are one paragraph, without traceback."""
+    quiet_warnings()
     try:
         app()
     except NotMet as failure:
@@ -66,5 +68,15 @@ def main() -> None:
     except RelaxcertError as error:
         if _shown.traceback:
             raise
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False)
-        sys.exit(BAD_INPUT)
+        _fail(str(error))
+    except OSError as error:
+        if _shown.traceback:
+            raise
+        _fail(f"{error}: check the path, its permissions and the free space.")
+
+
+def _fail(message: str) -> NoReturn:
+    """One paragraph, whatever the message quotes."""
+    text = f"error: {' '.join(message.split())}"
+    Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False)
+    sys.exit(BAD_INPUT)

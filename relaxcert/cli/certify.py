@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Annotated
@@ -58,6 +59,11 @@ def certify(
     Example: [bold]relaxcert certify relaxcert-demo/landsat-rt3.safetensors --data landsat:test
     --out verdicts[/bold]
     """
+    # Ranges let "nan" pass, which is below and above nothing.
+    if not math.isfinite(scale):
+        raise InvalidInput(f"--scale {scale} must be finite: give what to divide by, e.g. 255.")
+    if require_vra is not None and math.isnan(require_vra):
+        raise InvalidInput("--require-vra nan asks for nothing: give a share from 0 to 1.")
     loaded = load_model(model, device=device_of(device))
     inputs, labels = load_points(data, loaded.net)
     if len(inputs) == 0:
@@ -123,7 +129,7 @@ def _show(
         screen.print(f"  {count} points with a set of {k}" if k else f"  {count} without a set")
     screen.print(f"{seconds:.2f} s, {seconds / max(points, 1) * 1e6:.0f} us a point")
     if out is not None:
-        screen.print(f"verdicts and summary in {out}")
+        screen.print(f"verdicts and summary in {out}", markup=False)
 
 
 def _cells(certificates: Certificates, figures: Figures | None) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -23,7 +24,9 @@ from relaxcert.training.evaluation import Figures
 NOT_MET = 1
 
 Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, ... .")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 # One console a call: standard output may have been replaced since the module was loaded.
@@ -99,11 +102,11 @@ def property_in_words(prop: Property) -> str:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A plain table: the first column left, the others right."""
-    result = Table(title=title, title_justify="left", title_style="bold")
+    result = Table(title=escape(title), title_justify="left", title_style="bold")
     for index, name in enumerate(columns):
         result.add_column(name, justify="left" if index == 0 else "right", no_wrap=index == 0)
     for row in rows:
-        result.add_row(*row)
+        result.add_row(*map(escape, row))
     return result
 
 

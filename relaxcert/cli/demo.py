@@ -109,7 +109,8 @@ def demo(
     _draw([result for result in results if result.seed == seed], test, out / PICTURE)
     screen.print(
         f"models, verdicts, {RESULTS} and {PICTURE} are in {out} "
-        f"({time.perf_counter() - started:.0f} s in all)"
+        f"({time.perf_counter() - started:.0f} s in all)",
+        markup=False,
     )
 
 

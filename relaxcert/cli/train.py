@@ -129,4 +129,4 @@ def _report(net: GloRoNet, history: History, checked: Split | None, target: Path
         clean = clean_accuracy_name(net.prop)
         columns = ("data", "VRA", "rejection rate", clean, "top-1 accuracy")
         screen.print(table("Validation", columns, [["validation", *figure_cells(figures)]]))
-    screen.print(f"model written to {target}")
+    screen.print(f"model written to {target}", markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -27,6 +28,8 @@ _UNREADABLE = (
     RuntimeError,
     zipfile.BadZipFile,
     zlib.error,
+    SyntaxError,  # these two by numpy, of a header that is not Python
+    tokenize.TokenError,
 )
 
 
@@ -80,8 +83,9 @@ def _from_npz(source: Path, features: int | None) -> tuple[np.ndarray, np.ndarra
         arrays: dict[str, np.ndarray] = {}
         for name in ("x", "y"):
             if f"{name}.npy" in names:
+                held = archive.getinfo(f"{name}.npy").file_size
                 with archive.open(f"{name}.npy") as member:
-                    _check_declared(cast(BinaryIO, member), source, name)
+                    _check_declared(cast(BinaryIO, member), held, source, name)
                 with archive.open(f"{name}.npy") as member:
                     arrays[name] = npy.read_array(cast(BinaryIO, member), allow_pickle=False)
     return arrays["x"], arrays.get("y")
@@ -89,13 +93,13 @@ def _from_npz(source: Path, features: int | None) -> tuple[np.ndarray, np.ndarra
 
 def _from_npy(source: Path, features: int | None) -> tuple[np.ndarray, None]:
     with source.open("rb") as file:
-        _check_declared(file, source, "array")
+        _check_declared(file, source.stat().st_size, source, "array")
         file.seek(0)
         return npy.read_array(file, allow_pickle=False), None
 
 
-def _check_declared(file: BinaryIO, source: Path, field: str) -> None:
-    """Refuse before any memory is taken: object arrays and sizes beyond the limit."""
+def _check_declared(file: BinaryIO, held: int, source: Path, field: str) -> None:
+    """Refuse before any memory is taken: object arrays, sizes beyond the limit or the file."""
     version = npy.read_magic(file)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, _, dtype = read(file)
@@ -112,6 +116,11 @@ def _check_declared(file: BinaryIO, source: Path, field: str) -> None:
         raise DataError(
             f"{source}: field {field} declares shape {str(shape)[:80]}, more than "
             f"{_LIMIT >> 30} GiB: split the file."
+        )
+    if math.prod(shape) * dtype.itemsize > held - file.tell():
+        raise DataError(
+            f"{source}: field {field} declares shape {shape}, but the file holds fewer "
+            "numbers: it was cut off, or its points are damaged; copy it again."
         )
 
 

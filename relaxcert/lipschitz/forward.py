@@ -51,12 +51,14 @@ def forward_with_error(inputs: Tensor, chain: Chain, bounds: VerifiedBounds) -> 
     hidden = inputs
     # Infinity may vanish again (ReLU makes 0 of minus infinity), also that of an overflow: from
     # there on nothing is known.
-    unknown = _infinite_where_not_finite(inputs)
+    unknown = _nan_where_not_finite(inputs)
     error: dict[Norm, Tensor] = {norm: unknown.clone() for norm in bounds.norms}
     for index, link in enumerate(chain.body):
         output: Tensor = link.layer(hidden)
         with torch.no_grad():
-            unknown = unknown + _infinite_where_not_finite(output)
+            # Layers that round nothing copy or compare, so nothing overflows in them.
+            if any(proved.body[index][1].operations for proved in bounds.norms.values()):
+                unknown = unknown + _nan_where_not_finite(output)
             for norm, proved in bounds.norms.items():
                 bound, rounding = proved.body[index]
                 fresh = _fresh(rounding, hidden, output, norm) + unknown
@@ -70,12 +72,9 @@ def forward_with_error(inputs: Tensor, chain: Chain, bounds: VerifiedBounds) -> 
         return Forward(logits, _slack(hidden, bounds.last), error)
 
 
-def _infinite_where_not_finite(values: Tensor) -> Tensor:
-    """(batch,): 0 for points whose values are all finite, else infinity."""
-    finite = values.detach().flatten(1).isfinite().all(1)
-    return torch.zeros(finite.shape, dtype=torch.float64, device=values.device).masked_fill(
-        ~finite, math.inf
-    )
+def _nan_where_not_finite(values: Tensor) -> Tensor:
+    """(batch,): 0 for points whose values are all finite, else NaN, in one pass."""
+    return values.detach().flatten(1).sum(1, dtype=torch.float64) * 0.0
 
 
 def _fresh(rounding: Rounding, hidden: Tensor, output: Tensor, norm: Norm) -> Tensor | float:

@@ -24,8 +24,9 @@ class MinMax(nn.Module):
                 "are sorted; give the layer before it an even number of outputs."
             )
         pairs = inputs.unflatten(1, (features // 2, 2))
-        low, high = torch.aminmax(pairs, dim=2)
-        return torch.stack((low, high), dim=2).flatten(1, 2)
+        left, right = pairs.unbind(2)
+        sorted_pairs = (torch.minimum(left, right), torch.maximum(left, right))
+        return torch.stack(sorted_pairs, dim=2).flatten(1, 2)
 
 
 class InputNormalisation(nn.Module):

@@ -78,9 +78,11 @@ def baked(backbone: nn.Module) -> nn.Module:
     for path, layer in list(plain.named_modules()):
         if not isinstance(layer, OrthogonalLinear):
             continue
-        linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+        # Without initial values, which would be drawn from torch's global generator.
+        sizes = layer.in_features, layer.out_features
+        linear = nn.Linear(*sizes, bias=layer.bias is not None, device="meta")
+        linear = linear.to_empty(device=layer.free.device).to(layer.free.dtype)
         with torch.no_grad():
-            linear = linear.to(layer.free)
             linear.weight.copy_(layer.weight)
             if layer.bias is not None:
                 linear.bias.copy_(layer.bias)

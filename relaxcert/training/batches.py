@@ -37,9 +37,14 @@ class Batches:
         self.tensors = _tensors(data)
         self.dataset = None if self.tensors is not None else cast("Dataset[Any]", data)
         if self.tensors is not None:
-            check_labels(self.tensors[1], num_classes)
             inputs, labels = self.tensors
-            self.tensors = inputs.to(device), labels.to(device)
+            check_labels(labels, num_classes)
+            if len(inputs) != len(labels):
+                raise InvalidInput(
+                    f"train_data has {len(inputs)} inputs and {len(labels)} labels: give one label "
+                    "a point."
+                )
+            self.tensors = inputs.to(device), labels.to(device, torch.int64)
             self.points = len(labels)
         else:
             self.points = len(cast(Sized, data))
@@ -51,23 +56,27 @@ class Batches:
 
     def epoch(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch."""
-        generator = torch.Generator().manual_seed(_mix(seed, epoch))
+        generator = torch.Generator().manual_seed(mixed(seed, epoch))
+        order = torch.randperm(self.points, generator=generator)
         if self.tensors is not None:
             inputs, labels = self.tensors
-            order = torch.randperm(self.points, generator=generator).to(self.device)
-            for rows in order.split(self.batch_size):
+            for rows in order.to(self.device).split(self.batch_size):
                 yield inputs[rows], labels[rows]
             return
+        # The generator keeps the loader away from torch's global one.
         loader = DataLoader(
-            cast("Dataset[Any]", self.dataset), self.batch_size, shuffle=True, generator=generator
+            cast("Dataset[Any]", self.dataset),
+            self.batch_size,
+            sampler=order.tolist(),
+            generator=generator,
         )
-        for number, (inputs, labels) in enumerate(loader):
+        for rows, (inputs, labels) in zip(order.split(self.batch_size), loader, strict=True):
             checked = torch.as_tensor(labels)
-            check_labels(checked, self.num_classes, f"batch {number} of epoch {epoch}, ")
-            yield inputs.to(self.device), checked.to(self.device)
+            check_labels(checked, self.num_classes, rows=rows)
+            yield inputs.to(self.device), checked.to(self.device, torch.int64)
 
 
-def _mix(seed: int, epoch: int) -> int:
+def mixed(seed: int, epoch: int) -> int:
     """One seed from two numbers; distinct for all that occur."""
     return (seed * 1_000_003 + epoch) % 2**63
 
@@ -82,17 +91,23 @@ def _tensors(data: TrainingData) -> tuple[Tensor, Tensor] | None:
     return None
 
 
-def check_labels(labels: Tensor, num_classes: int, where: str = "") -> None:
-    """Raise InvalidInput unless labels are whole numbers in 0..num_classes - 1; names the row."""
+def check_labels(
+    labels: Tensor, num_classes: int, *, where: str = "", rows: Tensor | None = None
+) -> None:
+    """Raise InvalidInput unless labels are whole numbers in 0..num_classes - 1; names the row.
+
+    ``rows`` are the numbers of the rows, where the labels are not all of them in order.
+    """
     if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex():
         raise InvalidInput(
-            f"labels has shape {tuple(labels.shape)} and dtype {labels.dtype}, expected one whole "
-            "number a point."
+            f"{where}labels has shape {tuple(labels.shape)} and dtype {labels.dtype}, expected one "
+            "whole number a point."
         )
     wrong = (labels < 0) | (labels >= num_classes)
     if bool(wrong.any()):
-        row = int(wrong.int().argmax())
+        place = int(wrong.int().argmax())
+        row = place if rows is None else int(rows[place])
         raise InvalidInput(
-            f"{where}row {row}: label {int(labels[row])} is out of range: with {num_classes} "
+            f"{where}row {row}: label {int(labels[place])} is out of range: with {num_classes} "
             f"classes, labels go from 0 to {num_classes - 1}."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from relaxcert.errors import ModelFileError
+from relaxcert.errors import ModelFileError, RelaxcertError
 from relaxcert.files import write_atomically
 
 _FORMAT = "relaxcert-checkpoint"
@@ -36,9 +36,15 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, *, net: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path,
+    *,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    check: Callable[[Mapping[str, Any]], None],
 ) -> dict[str, Any]:
     """Restore ``net`` and ``optimizer`` in place; return the JSON state.
+
+    ``check`` is called with the state first, and may raise: nothing is restored then.
 
     Raises:
         ModelFileError: not a checkpoint, cut off, or of another network.
@@ -49,11 +55,12 @@ def load_checkpoint(
             if metadata.get("format") != _FORMAT:
                 raise ModelFileError(f"{path} is not a training checkpoint of relaxcert.")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        state: dict[str, Any] = json.loads(metadata["state"])
+        state: dict[str, Any] = dict(json.loads(metadata["state"]))
+        check(state)
         net.load_state_dict(_under(tensors, "net/"))
         _restore_optimizer(optimizer, _under(tensors, "optimizer/"))
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-        if isinstance(error, ModelFileError):
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        if isinstance(error, RelaxcertError):
             raise
         raise ModelFileError(
             f"{path} cannot be resumed from ({error}): start again without resume, or give the "

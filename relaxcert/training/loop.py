@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import save_model
 from relaxcert.nn.orthogonal import baked, orthogonalised
 from relaxcert.training.augmentation import patch_symmetries
-from relaxcert.training.batches import Batches, TrainingData
+from relaxcert.training.batches import Batches, TrainingData, check_labels, mixed
 from relaxcert.training.checkpoint import load_checkpoint, save_checkpoint
 from relaxcert.training.evaluation import evaluate
 from relaxcert.training.losses import cross_entropy, trades
@@ -93,15 +93,19 @@ def fit(
     """
     if resume and folder is None:
         raise InvalidInput("resume=True needs folder=...: it names where the checkpoint lies.")
+    if not -(2**63) <= seed < 2**63:
+        raise InvalidInput(f"seed={seed} must fit in 64 bits.")
+    _check_validation(validation, net.num_classes)
     run = _Run(net, train_data, optimisation or Optimisation(), seed)
     where = None if folder is None else Path(folder)
     if resume and where is not None and (where / CHECKPOINT).exists():
         run.restore(where / CHECKPOINT)
     every = evaluate_every or max(1, run.settings.epochs // 10)
-    with torch.random.fork_rng(devices=[]), EpochBar(run.settings.epochs, enabled=progress) as bar:
-        for number in range(len(run.epochs), run.settings.epochs):
+    done, total = len(run.epochs), run.settings.epochs
+    with torch.random.fork_rng(devices=[]), EpochBar(total, done=done, enabled=progress) as bar:
+        for number in range(done, total):
             loss, seconds = run.train_epoch(number)
-            due = (number + 1) % every == 0 or number + 1 == run.settings.epochs
+            due = (number + 1) % every == 0 or number + 1 == total
             run.finish_epoch(number, loss, seconds, validation if due else None)
             if where is not None and due:
                 run.save(where)
@@ -149,7 +153,7 @@ class _Run:
     def train_epoch(self, number: int) -> tuple[float, float]:
         """One pass over the data; returns mean loss and seconds."""
         started = time.perf_counter()
-        torch.manual_seed(self.seed * 1_000_003 + number)
+        torch.manual_seed(mixed(self.seed, number))
         self.trained.train()
         losses: list[Tensor] = []
         steps = len(self.batches)
@@ -157,6 +161,7 @@ class _Run:
             losses.append(self._step(inputs, labels, (number + step / steps)))
             if (step + 1) % _LOOK_EVERY == 0 or step + 1 == steps:
                 _check_finite(losses, number)
+        self._check_weights(number)
         return float(torch.stack(losses).mean()), time.perf_counter() - started
 
     def _step(self, inputs: Tensor, labels: Tensor, epoch: float) -> Tensor:
@@ -169,6 +174,14 @@ class _Run:
         loss.backward()
         self.optimizer.step()
         return loss.detach()
+
+    def _check_weights(self, number: int) -> None:
+        """The last step may have spoilt the weights, which no loss has seen yet."""
+        finite = [p.isfinite().all() for p in self.trained.backbone.parameters()]
+        if not bool(torch.stack(finite).all()):
+            raise TrainingError(
+                f"the weights are NaN or infinite after epoch {number}: lower the learning rate."
+            )
 
     def _loss(self, outputs: Tensor, labels: Tensor, progress: float) -> Tensor:
         temperature = self.settings.temperature
@@ -231,26 +244,43 @@ class _Run:
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of the same property, seed and settings."""
-        state = load_checkpoint(path, net=self.trained, optimizer=self.optimizer)
-        expected: dict[str, Any] = {
-            "seed": self.seed,
-            "digest": self.net.digest,
-            "optimisation": self.settings.model_dump(mode="json"),
-        }
-        for name, value in expected.items():
-            if state.get(name) != value:
-                raise InvalidInput(
-                    f"{path} was written with {name}={state.get(name)!r}, but this run has "
-                    f"{value!r}: use the same settings, or start without resume."
-                )
-        self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+        expected = self._settings_to_keep()
+
+        def check(state: Mapping[str, Any]) -> None:
+            settings: dict[str, Any] = {**state, **dict(state["optimisation"])}
+            for name, value in expected.items():
+                if settings.get(name) != value:
+                    raise InvalidInput(
+                        f"{path} was written with {name}={settings.get(name)!r}, but this run has "
+                        f"{value!r}: use the same settings, or start without resume."
+                    )
+            self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+
+        load_checkpoint(path, net=self.trained, optimizer=self.optimizer, check=check)
         self.write_back()
+
+    def _settings_to_keep(self) -> dict[str, Any]:
+        settings = self.settings.model_dump(mode="json")
+        return {"seed": self.seed, "digest": self.net.digest, **settings}
 
 
 _AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda inputs: inputs,
     "patch-symmetries": patch_symmetries,
 }
+
+
+def _check_validation(data: Split | tuple[Tensor, Tensor] | None, num_classes: int) -> None:
+    """Raise InvalidInput before the first epoch rather than after it."""
+    if data is None:
+        return
+    inputs, labels = _pair(data)
+    check_labels(labels, num_classes, where="validation, ")
+    if len(inputs) != len(labels) or len(labels) == 0:
+        raise InvalidInput(
+            f"validation has {len(inputs)} inputs and {len(labels)} labels: give at least one "
+            "point and one label a point."
+        )
 
 
 def _pair(data: Split | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -33,9 +33,9 @@ def bar(*, enabled: bool = True) -> Progress:
 class EpochBar:
     """One step an epoch, with the latest loss and validation VRA."""
 
-    def __init__(self, epochs: int, *, enabled: bool) -> None:
+    def __init__(self, epochs: int, *, done: int = 0, enabled: bool = True) -> None:
         self._bar = bar(enabled=enabled)
-        self._task = self._bar.add_task("training", total=epochs)
+        self._task = self._bar.add_task("training", total=epochs, completed=done)
 
     def advance(self, loss: float, vra: float | None) -> None:
         """One epoch is done."""

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import nn
 
 from relaxcert.errors import DocumentError, suggestion
 from relaxcert.nn.networks import dense
 from relaxcert.spec.explain import explain
 from relaxcert.spec.toml import parse_toml, read_text
-from relaxcert.training.schedules import OneCycle, Schedule
+from relaxcert.training.schedules import (
+    AfterHalf,
+    Constant,
+    Half,
+    Linear,
+    LogHalf,
+    OneCycle,
+    Schedule,
+)
+
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+# A model file is named after its recipe and lies beside these.
+_TAKEN = ("best", "checkpoint", "last")
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Optimisation(_Table):
@@ -71,6 +85,16 @@ class Recipe(_Table):
     architecture: Architecture
     optimisation: Optimisation = Optimisation()
 
+    @field_validator("name")
+    @classmethod
+    def _usable_as_file_name(cls, name: str) -> str:
+        if not _NAME.fullmatch(name) or len(name) > 100 or name in _TAKEN:
+            raise ValueError(
+                f"{name!r:.80} cannot name a model file: use lowercase letters, digits and dashes, "
+                f"and none of {', '.join(_TAKEN)}."
+            )
+        return name
+
 
 def recipes() -> list[str]:
     """The names of the recipes that ship."""
@@ -111,5 +135,14 @@ def parse_recipe(text: str, *, origin: str = "<text>") -> Recipe:
 
 def _fields_of(table: Mapping[str | int, object]) -> Iterable[str]:
     """The fields that a table may have, told by what it holds."""
+    schedules = (Constant, Linear, Half, LogHalf, AfterHalf, OneCycle)
+    for schedule in schedules:
+        if table.get("kind") == schedule.model_fields["kind"].default:
+            return schedule.model_fields
     models: tuple[type[BaseModel], ...] = (Recipe, Architecture, Optimisation)
-    return max((m.model_fields for m in models), key=lambda fields: len(fields.keys() & set(table)))
+    words = [word for word in table if isinstance(word, str)]
+
+    def likeness(fields: Iterable[str]) -> int:
+        return sum(len(difflib.get_close_matches(word, list(fields), n=1)) for word in words)
+
+    return max((model.model_fields for model in models), key=likeness)

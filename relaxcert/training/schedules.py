@@ -54,14 +54,13 @@ class LogHalf(_Schedule):
     """ln(e^start + (e^end - e^start) 2t) over the first half, then ``end``: rises ever slower."""
 
     kind: Literal["log-half"] = "log-half"
-    start: float = Field(ge=0)
-    end: float = Field(ge=0)
+    start: float = Field(ge=0, le=700)  # e^700 is a float64, e^710 is not
+    end: float = Field(ge=0, le=700)
 
     def at(self, t: float) -> float:
         """ln(e^start + (e^end - e^start) min(2t, 1))"""
-        top = max(self.start, self.end)  # taken out of the logarithm, so that nothing overflows
-        low, high = math.exp(self.start - top), math.exp(self.end - top)
-        return top + math.log(low + (high - low) * min(2 * t, 1.0))
+        low, high = math.exp(self.start), math.exp(self.end)
+        return math.log(low + (high - low) * min(2 * t, 1.0))
 
 
 class AfterHalf(_Schedule):

@@ -1,0 +1,262 @@
+"""From a module to a graph of layers with rules, by symbolic tracing (torch.fx).
+
+torch.fx and not torch.export: a rule speaks of a layer, and fx keeps layers whole, while export
+takes them apart into operators. Whatever fx cannot follow (control flow that depends on data) and
+whatever is not a layer with a rule, a sum, a concatenation or a known call is refused by name. The
+module is traced in eval mode.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.utils import parametrize
+
+from relaxcert.errors import RelaxcertError, UnsupportedLayer
+from relaxcert.lipschitz.adopt import NotUnderstood, layer_for_call
+from relaxcert.lipschitz.graph import Graph, Node
+from relaxcert.lipschitz.registry import has_rule, refuse_if_patched, rule_for
+from relaxcert.nn.shapes import Part
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_SUMS: dict[object, int] = {
+    operator.add: 1,
+    torch.add: 1,
+    "add": 1,
+    operator.sub: -1,
+    torch.sub: -1,
+    "sub": -1,
+}
+_BATCH = object()  # stands for x.shape[0]
+_SHAPE = object()  # stands for x.shape
+
+
+class _Root(nn.Module):
+    """Gives the backbone a name, so that a backbone that is one layer is a leaf too."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, inputs: Any) -> Any:
+        return self.backbone(inputs)
+
+
+class _Tracer(fx.Tracer):
+    """Keeps layers that have a rule, and all of torch's own layers, whole."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, _Root) or type(m) in _CONTAINERS:
+            return False
+        if has_rule(m) or parametrize.is_parametrized(m):
+            return True
+        return type(m).__module__.startswith("torch.nn")
+
+
+def trace(backbone: nn.Module) -> Graph:
+    """Trace a backbone, (batch, ...) -> (batch, classes).
+
+    Raises:
+        UnsupportedLayer: a layer, call or control flow that is not understood; names the place and
+            what to do.
+    """
+    for path, module in backbone.named_modules():
+        refuse_if_patched(module, path)
+    was_training = {module: module.training for module in backbone.modules()}
+    try:
+        backbone.eval()
+        traced = _Tracer().trace(_Root(backbone))
+    except RelaxcertError:
+        raise
+    # A forward method is anybody's code: whatever it raises, it could not be traced.
+    except Exception as error:
+        raise UnsupportedLayer(
+            f"the forward method of the backbone cannot be traced ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no message'}): control flow that "
+            "depends on data has no Lipschitz bound; write the backbone with layers, sums and "
+            "concatenations only."
+        ) from error
+    finally:
+        for module, training in was_training.items():
+            module.training = training
+    return _GraphBuilder(backbone).build(traced)
+
+
+class _GraphBuilder:
+    """Turns fx's nodes into ours, one method a kind of fx node."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        self.modules = dict(backbone.named_modules(remove_duplicate=False))
+        self.nodes: list[Node] = []
+        self.known: dict[fx.Node, Any] = {}
+
+    def build(self, traced: fx.Graph) -> Graph:
+        visit: dict[str, Callable[[fx.Node], Any]] = {
+            "placeholder": self._placeholder,
+            "call_module": self._module,
+            "call_function": self._call,
+            "call_method": self._call,
+            "get_attr": self._attribute,
+        }
+        result: Any = None
+        for node in traced.nodes:
+            if node.op == "output":
+                result = node.args[0]
+            else:
+                self.known[node] = visit[node.op](node)
+        place = self.known.get(result) if isinstance(result, fx.Node) else None
+        if not isinstance(place, int):
+            raise UnsupportedLayer(
+                "the forward method of the backbone must return one tensor of logits, computed from "
+                "its one argument."
+            )
+        return _finished(self.nodes, place)
+
+    def _add(self, node: Node) -> int:
+        self.nodes.append(node)
+        return len(self.nodes) - 1
+
+    def _placeholder(self, node: fx.Node) -> int:
+        if self.nodes:
+            raise UnsupportedLayer("the forward method of the backbone must take one argument.")
+        return self._add(Node(node.name, "input"))
+
+    def _attribute(self, node: fx.Node) -> Any:
+        name = str(node.target).removeprefix("backbone.")
+        raise UnsupportedLayer(
+            f"the forward method of the backbone uses backbone.{name} directly: put it into a "
+            "layer (nn.Linear, nn.Conv2d, ...), whose rule then bounds it."
+        )
+
+    def _module(self, node: fx.Node) -> int:
+        path = str(node.target).removeprefix("backbone").removeprefix(".")
+        layer = self.modules[path]
+        operands = self._tensors(node.args, path or type(layer).__name__)
+        if node.kwargs or len(operands) != 1:
+            raise UnsupportedLayer(f"backbone.{path} must be called with one tensor.")
+        return self._add(Node(path, "layer", operands, layer, rule_for(layer, path)))
+
+    def _call(self, node: fx.Node) -> Any:
+        name = getattr(node.target, "__name__", str(node.target))
+        shape = self._shape_value(node)
+        if shape is not None:
+            return shape
+        if node.target in _SUMS and len(node.args) == 2 and not node.kwargs:
+            if all(isinstance(a, fx.Node) for a in node.args):
+                operands = self._tensors(node.args, name)
+                return self._add(Node(node.name, "sum", operands, sign=_SUMS[node.target]))
+        if node.target in (torch.cat, torch.concat, torch.concatenate):
+            return self._concatenation(node)
+        if node.target in (torch.chunk, "chunk"):
+            return self._chunks(node, name)
+        if node.target is operator.getitem:
+            return self._item(node)
+        return self._adopted(node, name)
+
+    def _shape_value(self, node: fx.Node) -> object | None:
+        """x.shape, x.shape[0], x.size(), x.size(0): only the batch size is ever known."""
+        if node.target is getattr and len(node.args) == 2 and node.args[1] == "shape":
+            return _SHAPE
+        if node.target == "size":
+            return _SHAPE if len(node.args) == 1 else _batch_if_zero(node, node.args[1])
+        if node.target is operator.getitem and self.known.get(_first(node)) is _SHAPE:
+            return _batch_if_zero(node, node.args[1])
+        return None
+
+    def _concatenation(self, node: fx.Node) -> int:
+        listed = node.args[0] if node.args else node.kwargs.get("tensors", ())
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        if not isinstance(listed, Sequence) or not isinstance(dim, int) or dim == 0:
+            raise UnsupportedLayer(
+                f"{node.name}: torch.cat along dim={dim!r} is not understood: give a list of "
+                "tensors and a dimension other than the batch."
+            )
+        return self._add(
+            Node(node.name, "concatenation", self._tensors(tuple(listed), "cat"), dim=dim)
+        )
+
+    def _chunks(self, node: fx.Node, name: str) -> list[int]:
+        source = self._tensors(node.args[:1], name)
+        count = node.args[1] if len(node.args) > 1 else node.kwargs.get("chunks")
+        dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+        if not isinstance(count, int) or not isinstance(dim, int) or dim == 0:
+            raise UnsupportedLayer(f"{node.name}: chunk needs a fixed count and dim other than 0.")
+        parts = [Part(index, count, dim) for index in range(count)]
+        return [
+            self._add(Node(f"{node.name}_{i}", "layer", source, part, rule_for(part, node.name)))
+            for i, part in enumerate(parts)
+        ]
+
+    def _item(self, node: fx.Node) -> int:
+        parts, index = self.known.get(_first(node)), node.args[1]
+        if isinstance(parts, list) and isinstance(index, int) and -len(parts) <= index < len(parts):
+            return parts[index]
+        raise UnsupportedLayer(
+            f"{node.name}: indexing a tensor with {index!r} is not understood: use torch.chunk."
+        )
+
+    def _adopted(self, node: fx.Node, name: str) -> int:
+        arguments, keywords = node.args, dict(node.kwargs)
+        if node.target in (operator.mul, torch.mul) and not isinstance(arguments[0], fx.Node):
+            arguments = (arguments[1], arguments[0])
+        source = self._tensors(arguments[:1], name)
+        rest = tuple(self.known[a] if isinstance(a, fx.Node) else a for a in arguments[1:])
+        try:
+            layer = layer_for_call(node.target, rest, keywords)
+        except NotUnderstood as error:
+            raise UnsupportedLayer(f"{node.name}: the call {name} {error}, is not understood.") from error
+        if layer is None:
+            raise UnsupportedLayer(
+                f"{node.name}: the call {name} in the forward method of the backbone is not "
+                "understood, so nothing can be certified through it: use a layer that has a rule "
+                "(in-place calls are never understood, because they may change other values)."
+            )
+        layer.eval()
+        return self._add(Node(node.name, "layer", source, layer, rule_for(layer, node.name)))
+
+    def _tensors(self, arguments: Sequence[Any], name: str) -> tuple[int, ...]:
+        places = [self.known.get(a) if isinstance(a, fx.Node) else None for a in arguments]
+        if not places or not all(isinstance(place, int) for place in places):
+            raise UnsupportedLayer(
+                f"{name} is called with something else than tensors that come from the input."
+            )
+        return tuple(place for place in places if place is not None)
+
+
+def _first(node: fx.Node) -> Any:
+    return node.args[0] if node.args else None
+
+
+def _batch_if_zero(node: fx.Node, index: Any) -> object:
+    if index != 0:
+        raise UnsupportedLayer(
+            f"{node.name}: the forward method asks for size {index!r} of a tensor; only the batch "
+            "size, x.shape[0], is understood: write the other sizes as numbers."
+        )
+    return _BATCH
+
+
+def _finished(nodes: list[Node], output: int) -> Graph:
+    """Keep what the output depends on, in order; find the last Linear layer."""
+    needed = {0, output}
+    for place in range(output, 0, -1):
+        if place in needed:
+            needed.update(nodes[place].operands)
+    kept = [place for place in range(len(nodes)) if place in needed]
+    while len(kept) > 2 and isinstance(nodes[kept[-1]].layer, nn.Identity | nn.Dropout):
+        if nodes[kept[-1]].operands != (kept[-2],):
+            break
+        kept.pop()
+    moved = {place: index for index, place in enumerate(kept)}
+    final = tuple(_moved(nodes[place], moved) for place in kept)
+    last = final[-1]
+    return Graph(final, last if type(last.layer) is nn.Linear else None)
+
+
+def _moved(node: Node, places: dict[int, int]) -> Node:
+    return replace(node, operands=tuple(places[place] for place in node.operands))
