@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ def random_backbone(
         layers.append(InputNormalisation(0.5, 0.25))
     layers.append(nn.Flatten())
     widths = [features, *hidden, classes]
-    for place, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+    for place, (before, after) in enumerate(pairwise(widths)):
         weight = randn(1000 * seed + place, after, before) / before**0.5
         layers.append(linear(weight, randn(1000 * seed + place + 500, after) / 3, dtype))
         layers.append(activation())

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
+from relaxcert import __version__
 from relaxcert.cli import bounds, certify, demo, properties, train
 from relaxcert.cli.common import NOT_MET, NotMet, quiet_warnings
 from relaxcert.errors import RelaxcertError
@@ -43,18 +44,25 @@ class _Shown:
 _shown = _Shown()
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def settings(
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
-    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        # Eager: answered before a command is missed.
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
+        ),
+    ] = False,
 ) -> None:
     """Options of all commands."""
     _shown.traceback = debug
-    if version:
-        from relaxcert import __version__
-
-        typer.echo(__version__)
-        raise typer.Exit
 
 
 def main() -> None:

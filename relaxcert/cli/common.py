@@ -90,8 +90,8 @@ def features_of(net: GloRoNet) -> int | None:
 
 def quiet_warnings() -> None:
     """Show our own warnings as one line, without the code that raised them."""
-    warnings.showwarning = lambda message, *_, **__: Console(stderr=True).print(  # pyright: ignore[reportUnknownLambdaType]
-        f"warning: {message}", markup=False
+    warnings.showwarning = lambda message, *_, **__: Console(stderr=True, soft_wrap=True).print(  # pyright: ignore[reportUnknownLambdaType]
+        f"warning: {message}", markup=False, highlight=False
     )
 
 

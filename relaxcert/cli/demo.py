@@ -106,10 +106,14 @@ def demo(
     if attacks:
         screen.print(_attack_summary(results), markup=False)
     write_text(out / RESULTS, to_json([result.as_dict() for result in results], indent=2) + "\n")
-    _draw([result for result in results if result.seed == seed], test, out / PICTURE)
+    files = f"models, verdicts, {RESULTS} and {PICTURE}"
+    try:
+        _draw([result for result in results if result.seed == seed], test, out / PICTURE)
+    except plots.MissingPlots as missing:
+        files = f"models, verdicts and {RESULTS}"
+        screen.print(f"no picture was drawn: {missing}", markup=False)
     screen.print(
-        f"models, verdicts, {RESULTS} and {PICTURE} are in {out} "
-        f"({time.perf_counter() - started:.0f} s in all)",
+        f"{files} are in {out} ({time.perf_counter() - started:.0f} s in all)",
         markup=False,
     )
 

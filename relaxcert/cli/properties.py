@@ -12,7 +12,7 @@ from relaxcert.spec.canonical import canonical_json, digest
 from relaxcert.spec.catalogue import catalogue, load_document
 from relaxcert.spec.documents import json_schema, read_document
 
-app = typer.Typer(help="List, show and check property documents.", invoke_without_command=True)
+app = typer.Typer(invoke_without_command=True)
 
 
 @app.callback()

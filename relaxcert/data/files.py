@@ -120,7 +120,7 @@ def _check_declared(file: BinaryIO, held: int, source: Path, field: str) -> None
     if math.prod(shape) * dtype.itemsize > held - file.tell():
         raise DataError(
             f"{source}: field {field} declares shape {shape}, but the file holds fewer "
-            "numbers: it was cut off, or its points are damaged; copy it again."
+            "numbers: it was cut off or damaged; copy it again."
         )
 
 

@@ -58,9 +58,17 @@ class NetworkLipschitz(nn.Module):
             self.present = verify(backbone, self.norms, self.num_classes)
         return self.present
 
+    @torch.compiler.assume_constant_result
+    def same_structure(self) -> bool:
+        """Whether layers and their settings are those of the proof.
+
+        In compiled code this is asked once a compilation: a changed setting compiles anew.
+        """
+        return self.present is not None and self.live_chain().signature == self.present.signature
+
     def unchanged(self) -> Tensor:
         """Whether the weights are still those of the proof, as a tensor: no host sync; () bool."""
-        if self.present is None:
+        if self.present is None or not self.same_structure():
             return torch.tensor(False)
         same = [
             (live == kept).all()

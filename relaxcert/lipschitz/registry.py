@@ -117,6 +117,11 @@ def rule_for(layer: nn.Module, path: str) -> Rule[Any]:
     return found
 
 
+def has_rule(layer: nn.Module) -> bool:
+    """Whether exactly this kind of layer has a rule."""
+    return type(layer) in _RULES
+
+
 def refuse_if_patched(layer: nn.Module, path: str) -> None:
     """Raise UnsupportedLayer if hooks or an own ``forward`` change what the layer computes."""
     # A layer with a rule of the user's own may be made of others.

@@ -112,8 +112,8 @@ class _GraphBuilder:
         place = self.known.get(result) if isinstance(result, fx.Node) else None
         if not isinstance(place, int):
             raise UnsupportedLayer(
-                "the forward method of the backbone must return one tensor of logits, computed from "
-                "its one argument."
+                "the forward method of the backbone must return one tensor of logits, computed "
+                "from its one argument."
             )
         return _finished(self.nodes, place)
 
@@ -146,10 +146,10 @@ class _GraphBuilder:
         shape = self._shape_value(node)
         if shape is not None:
             return shape
-        if node.target in _SUMS and len(node.args) == 2 and not node.kwargs:
-            if all(isinstance(a, fx.Node) for a in node.args):
-                operands = self._tensors(node.args, name)
-                return self._add(Node(node.name, "sum", operands, sign=_SUMS[node.target]))
+        two_tensors = len(node.args) == 2 and all(isinstance(a, fx.Node) for a in node.args)
+        if node.target in _SUMS and two_tensors and not node.kwargs:
+            operands = self._tensors(node.args, name)
+            return self._add(Node(node.name, "sum", operands, sign=_SUMS[node.target]))
         if node.target in (torch.cat, torch.concat, torch.concatenate):
             return self._concatenation(node)
         if node.target in (torch.chunk, "chunk"):
@@ -209,7 +209,9 @@ class _GraphBuilder:
         try:
             layer = layer_for_call(node.target, rest, keywords)
         except NotUnderstood as error:
-            raise UnsupportedLayer(f"{node.name}: the call {name} {error}, is not understood.") from error
+            raise UnsupportedLayer(
+                f"{node.name}: the call {name} {error}, is not understood."
+            ) from error
         if layer is None:
             raise UnsupportedLayer(
                 f"{node.name}: the call {name} in the forward method of the backbone is not "

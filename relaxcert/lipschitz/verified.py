@@ -134,8 +134,17 @@ def verify(backbone: nn.Module, norms: Iterable[Norm], num_classes: int) -> Veri
 
 
 def refuse_half_precision(backbone: nn.Module) -> None:
-    """Raise UnsupportedPrecision unless all floating weights are float32 or float64."""
+    """Raise UnsupportedPrecision unless all weights are plain, and the floating ones 32 or 64 bit.
+
+    Subclasses of Tensor (quantised, sharded) compute products in a way of their own.
+    """
     for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers()):
+        if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
+            raise UnsupportedPrecision(
+                f"{name} is a {type(tensor).__name__} of layout {tensor.layout}, not a plain dense "
+                "tensor, so its products may be computed in a way of its own: certify the network "
+                "with dense float32 or float64 weights."
+            )
         counts = tensor.is_floating_point() or tensor.is_complex()
         if counts and tensor.dtype not in UNIT:
             raise UnsupportedPrecision(

@@ -52,7 +52,10 @@ def at_least_spectral_norm(bound: float, weight: Tensor) -> bool:
     square = Fraction(bound) ** 2
     product = gram(exact(weight))
     return positive_semidefinite(
-        [[(square if i == j else 0) - v for j, v in enumerate(row)] for i, row in enumerate(product)]
+        [
+            [(square if i == j else 0) - v for j, v in enumerate(row)]
+            for i, row in enumerate(product)
+        ]
     )
 
 
@@ -92,9 +95,7 @@ def forward(backbone: nn.Sequential, inputs: Vector) -> Vector:
                 hidden = [v for i in range(0, len(hidden), 2) for v in sorted(hidden[i : i + 2])]
             case InputNormalisation():
                 mean, std = exact_vector(layer.mean), exact_vector(layer.std)
-                spread = [
-                    (mean[i % len(mean)], std[i % len(std)]) for i in range(len(hidden))
-                ]
+                spread = [(mean[i % len(mean)], std[i % len(std)]) for i in range(len(hidden))]
                 hidden = [(v - m) / s for v, (m, s) in zip(hidden, spread, strict=True)]
             case nn.Sequential():
                 hidden = forward(layer, hidden)

@@ -93,7 +93,9 @@ def test_ldexp_up_is_at_least_the_scaled_value_and_never_zero(value, exponent):
     assert at_least(bound, exact)
     assert (bound == 0.0) == (value == 0.0)
     if math.isfinite(bound):
-        assert bound == 0 or Fraction(math.nextafter(bound, 0.0)) < exact or Fraction(bound) == exact
+        assert (
+            bound == 0 or Fraction(math.nextafter(bound, 0.0)) < exact or Fraction(bound) == exact
+        )
 
 
 @given(st.lists(anything, min_size=1, max_size=5), st.sampled_from([torch.float64, torch.float32]))

@@ -198,6 +198,30 @@ def test_weights_without_rounding_analysis_are_refused_by_name(dtype):
         verify(net, ["l2"], 3)
 
 
+class Quantised(torch.Tensor):
+    """Weights that compute products in a way of their own, as those of quantisation libraries."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        result = super().__torch_function__(func, types, args, kwargs or {})
+        return result.round() if func is nn.functional.linear else result
+
+
+def test_weights_with_products_of_their_own_are_refused_by_name():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    net[1].weight = nn.Parameter(randn(1, 3, 4).float().as_subclass(Quantised))
+    with pytest.raises(UnsupportedPrecision, match=r"1\.weight is a Quantised"):
+        verify(net, ["l2"], 3)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_sparse_weights_are_refused_by_name():
+    net = nn.Sequential(nn.Linear(4, 3))
+    net[0].weight = nn.Parameter(net[0].weight.detach().to_sparse())
+    with pytest.raises(UnsupportedPrecision, match=r"0\.weight is a Parameter of layout"):
+        verify(net, ["l2"], 3)
+
+
 def test_nothing_is_proved_while_subnormal_numbers_are_flushed_to_zero():
     net = nn.Sequential(nn.Linear(2, 2, bias=False)).double()
     net[0].weight.data = 1e-310 * torch.eye(2, dtype=torch.float64)

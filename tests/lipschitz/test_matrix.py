@@ -98,7 +98,9 @@ def test_rows_that_differ_by_1e_200_are_not_at_distance_zero(norm):
     pairs = pair_distances(torch.tensor([[1.0, 0.0], [1.0, 1e-200]], dtype=torch.float64), norm)
     assert float(pairs[0, 1]) >= 1e-200
     check_pairs(weight, norm, pair_distances(weight, norm))
-    tiny = weight * torch.tensor([1e300, 1e-100], dtype=torch.float64)  # 1e-300 vanishes beside 1e300
+    tiny = weight * torch.tensor(
+        [1e300, 1e-100], dtype=torch.float64
+    )  # 1e-300 vanishes beside 1e300
     check_pairs(tiny, norm, pair_distances(tiny, norm))
 
 

@@ -59,7 +59,9 @@ def test_float32_weights_of_any_size_have_an_estimate_and_a_finite_gradient(scal
     weight = (randn(4, 4, 4) * scale).float().requires_grad_()
     sigma, _ = spectral_norm_estimate(weight, initial_iterate(4), 50)
     sigma.backward()
-    assert float(sigma.detach()) == pytest.approx(float(torch.linalg.svdvals(weight.detach().double())[0]), rel=1e-3)
+    assert float(sigma.detach()) == pytest.approx(
+        float(torch.linalg.svdvals(weight.detach().double())[0]), rel=1e-3
+    )
     assert bool(weight.grad.isfinite().all())
 
 

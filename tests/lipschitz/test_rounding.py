@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 import torch
@@ -59,7 +60,9 @@ def check_logits(result: Forward, bounds: VerifiedBounds, place: int, truth: lis
             for i in range(len(truth)):
                 if i == j:
                     continue
-                allowed = slack[j] + slack[i] + Fraction(before) * Fraction(proved.pairs[j, i].item())
+                allowed = (
+                    slack[j] + slack[i] + Fraction(before) * Fraction(proved.pairs[j, i].item())
+                )
                 assert abs(errors[j] - errors[i]) <= allowed
                 assert Fraction(links[place, j, i].item()) <= truth[j] - truth[i]
 
@@ -70,7 +73,10 @@ def single_logit_within_slack(backbone: nn.Sequential, inputs: Tensor) -> None:
     for place, row in enumerate(inputs):
         truth = forward(backbone, exact_vector(row))
         for value, slack, wanted in zip(
-            exact_vector(result.logits[place]), exact_vector(result.slack[place]), truth, strict=True
+            exact_vector(result.logits[place]),
+            exact_vector(result.slack[place]),
+            truth,
+            strict=True,
         ):
             assert abs(value - wanted) <= slack
 
@@ -142,7 +148,9 @@ def test_stated_error_covers_a_bias_that_is_added_once_for_each_of_many_places(d
     with torch.no_grad():
         result = forward_with_error(inputs, chain_of(backbone), bounds)
     weight, bias = exact(body.weight), exact_vector(body.bias)
-    truth = [row[0] * x + b for x in exact_vector(inputs) for row, b in zip(weight, bias, strict=True)]
+    truth = [
+        row[0] * x + b for x in exact_vector(inputs) for row, b in zip(weight, bias, strict=True)
+    ]
     errors = [a - b for a, b in zip(exact_vector(result.logits), truth, strict=True)]
     assert any(errors)
     for norm in NORMS:
@@ -214,10 +222,13 @@ numbers = st.one_of(
 def small_networks(draw):
     widths = [draw(st.integers(1, 3)), 2, 3]
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         weight = draw(st.lists(numbers, min_size=before * after, max_size=before * after))
         bias = draw(st.lists(numbers, min_size=after, max_size=after))
-        layers += [linear(torch.tensor(weight).reshape(after, before), bias, torch.float32), MinMax()]
+        layers += [
+            linear(torch.tensor(weight).reshape(after, before), bias, torch.float32),
+            MinMax(),
+        ]
     inputs = draw(st.lists(numbers, min_size=widths[0], max_size=widths[0]))
     return nn.Sequential(*layers[:-1]), torch.tensor([inputs])
 

@@ -181,7 +181,9 @@ UNKNOWN = {
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("name", list(UNKNOWN))
 def test_unknown_or_changed_layers_are_refused_with_their_path(name):
-    backbone = nn.Sequential(nn.Flatten(), nn.Sequential(nn.ReLU(), UNKNOWN[name]()), nn.Linear(4, 2))
+    backbone = nn.Sequential(
+        nn.Flatten(), nn.Sequential(nn.ReLU(), UNKNOWN[name]()), nn.Linear(4, 2)
+    )
     with pytest.raises(UnsupportedLayer, match=r"backbone\.1\.1"):
         chain_of(backbone)
 
@@ -303,7 +305,9 @@ def test_orthogonal_layers_train_but_are_not_verified():
 
 def test_a_shared_layer_counts_as_often_as_it_is_used():
     shared = linear(2.0 * torch.eye(4))
-    nested = nn.Sequential(shared, nn.Sequential(nn.ReLU(), shared), nn.Sequential(), shared, MinMax())
+    nested = nn.Sequential(
+        shared, nn.Sequential(nn.ReLU(), shared), nn.Sequential(), shared, MinMax()
+    )
     backbone = nn.Sequential(nested, linear(torch.eye(4)))
     bounds = verify(backbone, NORMS, 4)
     for norm in NORMS:

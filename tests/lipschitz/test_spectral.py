@@ -28,8 +28,10 @@ def rank_one(seed: int, rows: int, columns: int) -> torch.Tensor:
 
 def with_spectrum(seed: int, values: list[float]) -> torch.Tensor:
     n = len(values)
-    return orthogonal(seed, n, n) @ torch.diag(torch.tensor(values, dtype=torch.float64)) @ orthogonal(
-        seed + 1, n, n
+    return (
+        orthogonal(seed, n, n)
+        @ torch.diag(torch.tensor(values, dtype=torch.float64))
+        @ orthogonal(seed + 1, n, n)
     )
 
 
@@ -52,7 +54,9 @@ ORDINARY = {
 EXTREME = {
     "tiny": randn(20, 4, 4) * TINY,
     "subnormal": torch.full((3, 3), SUBNORMAL, dtype=torch.float64),
-    "subnormal mixed": torch.tensor([[SUBNORMAL, -3 * SUBNORMAL], [7e-320, 0.0]], dtype=torch.float64),
+    "subnormal mixed": torch.tensor(
+        [[SUBNORMAL, -3 * SUBNORMAL], [7e-320, 0.0]], dtype=torch.float64
+    ),
     "huge": randn(21, 4, 4) * HUGE,
     "tiny and huge": torch.tensor([[1e300, 1e-300], [1e-300, 1e300]], dtype=torch.float64),
     "largest": torch.full((2, 2), 1.7e308, dtype=torch.float64),
@@ -71,7 +75,9 @@ def test_bound_is_within_1e_8_of_the_norm(name):
     matrix = ORDINARY[name]
     with mpmath.workdps(60):
         truth = max(mpmath.svd_r(mpmath.matrix(matrix.tolist()), compute_uv=False))
-        assert truth <= mpmath.mpf(verified_spectral_norm(matrix)) <= truth * (1 + mpmath.mpf("1e-8"))
+        assert (
+            truth <= mpmath.mpf(verified_spectral_norm(matrix)) <= truth * (1 + mpmath.mpf("1e-8"))
+        )
 
 
 @pytest.mark.parametrize("scale", [2.0**-1000, 2.0**-500, 2.0**500, 2.0**1000])
@@ -100,9 +106,7 @@ def test_larger_matrices_stay_above_a_high_precision_rayleigh_quotient(size):
     matrix = randn(size, size, size)
     vector = torch.linalg.svd(matrix)[2][0]
     with mpmath.workdps(40):
-        image = [
-            mpmath.fdot(zip(row, vector.tolist(), strict=True)) for row in matrix.tolist()
-        ]
+        image = [mpmath.fdot(zip(row, vector.tolist(), strict=True)) for row in matrix.tolist()]
         below = mpmath.norm(image) / mpmath.norm(vector.tolist())
         assert below <= verified_spectral_norm(matrix) <= below * (1 + mpmath.mpf("1e-8"))
 

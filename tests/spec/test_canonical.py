@@ -108,7 +108,7 @@ LOCAL = '{"eps":"3/100","kind":"local","norm":"l2"}'
         ("[" * 100_000, "nested"),
         ('{"kind":"all","parts":[' * 60 + LOCAL + "]}" * 60, "nested"),
         ("9" * 5000, "not valid JSON"),
-        (LOCAL.replace("local", "locale"), "kind='locale' is not a kind.*Did you mean 'local'"),
+        (LOCAL.replace("local", "locale"), "'locale' is not a known kind.*Did you mean 'local'"),
         (LOCAL.replace('"norm"', '"x":1,"norm"'), "x=1 is not a known field"),
         (LOCAL.replace("3/100", "0/1"), "greater than 0"),
         (LOCAL.replace('"3/100"', "0.03"), "must be text"),
