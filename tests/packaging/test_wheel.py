@@ -156,5 +156,7 @@ def test_the_pins_cover_every_dependency():
     pins = (ROOT / "constraints.txt").read_text("utf-8").lower().replace("_", "-")
     for need in needs:
         name = need.partition(">")[0].partition("[")[0].strip().lower()
+        if name == project["name"]:
+            continue  # its own extras, which are looked at one by one
         assert f"{name}==" in pins, name
     assert "torch==2.13.0" in pins
