@@ -61,6 +61,10 @@ class UncoveredClassWarning(UserWarning):
     """A class lies in no affinity set: points predicted as it can never be certified."""
 
 
+class OutOfRangeWarning(UserWarning):
+    """Inputs outside the region that a network was made for, such as angles in degrees."""
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)
