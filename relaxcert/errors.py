@@ -53,6 +53,10 @@ class ModelFileError(RelaxcertError, ValueError):
     """A model file that cannot be read or does not belong here."""
 
 
+class MissingExtra(RelaxcertError, ImportError):
+    """An optional dependency is not installed; names the extra that brings it."""
+
+
 class TrainingError(RelaxcertError, RuntimeError):
     """Training cannot go on (for example a loss that is NaN); names the step."""
 

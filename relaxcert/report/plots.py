@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from relaxcert.errors import RelaxcertError
+from relaxcert.errors import MissingExtra
 from relaxcert.files import write_atomically
 from relaxcert.heads.certificates import Certificates
 
@@ -23,7 +23,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 _STYLES = ("-", "--", "-.", ":")
 
 
-class MissingPlots(RelaxcertError, ImportError):
+class MissingPlots(MissingExtra):
     """matplotlib is not installed."""
 
 
