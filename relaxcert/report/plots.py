@@ -107,7 +107,8 @@ def grouping_map(
                 colour = "0.55" if i == j else dark
                 ax.text(j, i, str(count), ha="center", va="center", color=colour, weight=weight)
     wrapped = [textwrap.fill(name, 14) for name in class_names]
-    ax.set_xticks(range(size), wrapped, rotation=45, ha="right", rotation_mode="anchor")
+    # Upright: slanted lines of a wrapped name run into those of its neighbour.
+    ax.set_xticks(range(size), wrapped, rotation=90)
     ax.set_yticks(range(size), wrapped)
     ax.set_xlabel("bold: both classes in the set; grey: certified for the class alone")
     ax.set_title(title)
