@@ -50,9 +50,8 @@ def test_a_flip_mirrors_left_and_right(monkeypatch):
 def test_a_rotation_is_one_on_images_that_are_not_square(monkeypatch):
     """A disc about the centre stays where it is; with the wrong aspect it becomes an ellipse."""
     y, x = torch.meshgrid(torch.arange(32.0) - 15.5, torch.arange(64.0) - 31.5, indexing="ij")
-    disc = torch.sigmoid(
-        (100.0 - x**2 - y**2) / 30.0
-    )  # smooth: interpolation is near exact[None, None]
+    # Smooth, so that interpolation is near exact.
+    disc = torch.sigmoid((100.0 - x**2 - y**2) / 30.0)[None, None]
     monkeypatch.setattr(image_augmentation, "ZOOM", 1.0)
     monkeypatch.setattr(image_augmentation, "DEGREES", 45.0)
     monkeypatch.setattr(image_augmentation, "COLOUR", 0.0)
