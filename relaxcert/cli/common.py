@@ -16,12 +16,15 @@ from torch import Tensor
 
 from relaxcert.data.files import read_points
 from relaxcert.data.landsat import landsat
+from relaxcert.data.letter import letter
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.spec.property import Property
 from relaxcert.training.evaluation import Figures
 
 NOT_MET = 1
+# The data that ship, by the name that --data takes.
+EMBEDDED = {"landsat": landsat, "letter": letter}
 
 Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, ... .")]
 Seed = Annotated[
@@ -60,20 +63,20 @@ def device_of(name: str) -> torch.device:
 
 
 def load_points(data: str, net: GloRoNet | None) -> tuple[Tensor, Tensor | None]:
-    """Points and labels of ``landsat:PART`` or of a file, checked against the network."""
+    """Points and labels of ``landsat:PART``, ``letter:PART`` or of a file, checked against it."""
     name, _, part = data.partition(":")
-    if name == "landsat" and not Path(data).exists():
-        split = landsat(_part(part or "test"))
+    if name in EMBEDDED and not Path(data).exists():
+        split = EMBEDDED[name](_part(name, part or "test"))
         return split.inputs, split.labels
     features = None if net is None else features_of(net)
     classes = None if net is None else net.num_classes
     return read_points(data, features=features, num_classes=classes)
 
 
-def _part(part: str):  # noqa: ANN202 - the literal type is landsat's own
+def _part(name: str, part: str):  # noqa: ANN202 - the literal type is the readers' own
     if part not in ("train", "test", "fit", "validation"):
         raise InvalidInput(
-            f"--data landsat:{part} is not a part: use landsat:train, :test, :fit or :validation."
+            f"--data {name}:{part} is not a part: use {name}:train, :test, :fit or :validation."
         )
     return part
 

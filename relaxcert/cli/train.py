@@ -9,6 +9,7 @@ import torch
 import typer
 
 from relaxcert.cli.common import (
+    EMBEDDED,
     Device,
     Seed,
     console,
@@ -94,11 +95,11 @@ def network_of(recipe: Recipe, points: Split, seed: int) -> GloRoNet:
 
 
 def _default_data(recipe: Recipe) -> str:
-    if recipe.data != "landsat":
+    if recipe.data not in EMBEDDED:
         raise InvalidInput(
             f"recipe {recipe.name!r} is for {recipe.data!r}, which does not ship: give --data."
         )
-    return "landsat:train"
+    return f"{recipe.data}:train"
 
 
 def _split(data: str, option: str) -> Split:
