@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
 
 
 class Answer(Enum):
@@ -21,12 +22,14 @@ class Verdict:
     Attributes:
         answer: which of the three.
         reason: for UNKNOWN: why no answer was found.
-        witness: for FALSIFIED: an x' of the ball at which the property fails, re-checked exactly.
+        witness: for FALSIFIED: an x' of the ball at which the property fails, as exact numbers that
+            were re-checked in exact arithmetic. A uniform property with several admissible k may
+            need a point for each k; then this is the first of them.
     """
 
     answer: Answer
     reason: str = ""
-    witness: tuple[float, ...] | None = None
+    witness: tuple[Fraction, ...] | None = None
 
     def __str__(self) -> str:
         return self.answer.value + (f" ({self.reason})" if self.reason else "")
@@ -43,6 +46,6 @@ def unknown(reason: str) -> Verdict:
     return Verdict(Answer.UNKNOWN, reason)
 
 
-def falsified(witness: tuple[float, ...]) -> Verdict:
+def falsified(witness: tuple[Fraction, ...]) -> Verdict:
     """A verdict of FALSIFIED with its witness."""
     return Verdict(Answer.FALSIFIED, witness=witness)
