@@ -1,6 +1,7 @@
 """Floor 6: the command line. ``relaxcert --help`` lists the commands.
 
-Exit status: 0 ok; 1 a property was not met where that was asked for; 2 bad input.
+Exit status: 0 ok; 1 a property was not met where that was asked for; 2 bad input; 3 a claim that
+does not hold.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import typer
 from rich.console import Console
 
 from relaxcert import __version__
-from relaxcert.cli import bounds, certify, demo, properties, train
+from relaxcert.cli import bounds, certify, check, demo, properties, train
 from relaxcert.cli.common import NOT_MET, NotMet, quiet_warnings
 from relaxcert.errors import RelaxcertError
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("certify")(certify.certify)
+app.command("check")(check.check)
 app.command("bounds")(bounds.bounds)
 app.add_typer(properties.app, name="properties")
 

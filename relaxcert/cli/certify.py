@@ -27,6 +27,7 @@ from relaxcert.heads.certificates import Certificates, concatenate
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import load_model
 from relaxcert.metrics import clean_accuracy_name
+from relaxcert.proofs import write_proof
 from relaxcert.report.verdicts import summary_of, to_json, write_verdicts
 from relaxcert.training.evaluation import Figures, figures_of
 from relaxcert.training.progress import bar
@@ -43,6 +44,10 @@ def certify(
     ] = 1.0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for verdicts.jsonl and summary.json.")
+    ] = None,
+    proof: Annotated[
+        Path | None,
+        typer.Option(help="File of certificates with witnesses, for relaxcert check."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Points at a time.")] = 4096,
     require_vra: Annotated[
@@ -71,7 +76,8 @@ def certify(
     if require_vra is not None and labels is None:
         raise InvalidInput("--require-vra needs labels: give a .npz file with x and y.")
     started = time.perf_counter()
-    certificates = _stream(loaded.net, inputs / scale if scale != 1.0 else inputs, batch_size)
+    inputs = inputs / scale if scale != 1.0 else inputs
+    certificates = _stream(loaded.net, inputs, batch_size)
     seconds = time.perf_counter() - started
     figures = None if labels is None else figures_of(certificates, labels)
     summary = summary_of(
@@ -86,6 +92,8 @@ def certify(
     )
     if out is not None:
         write_verdicts(out, certificates, labels, summary)
+    if proof is not None:
+        write_proof(loaded.net, inputs, certificates, proof)
     if json:
         typer.echo(to_json(summary, indent=2))
     else:

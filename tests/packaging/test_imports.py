@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "relaxcert"
 FLOORS = {
     "errors": 0,
     "files": 0,
+    "checker": 0,
     "spec": 1,
     "nn": 2,
     "lipschitz": 2,
@@ -22,6 +23,7 @@ FLOORS = {
     "training": 4,
     "data": 4,
     "metrics": 4,
+    "proofs": 4,
     "attacks": 5,
     "smt": 5,
     "interop": 5,
@@ -67,6 +69,16 @@ def test_imports_go_downwards_only(path):
             continue  # a text, which stamps what is written
         assert part in FLOORS, f"{path}:{line} imports {part} by way of relaxcert itself"
         assert FLOORS[part] <= own, f"{path}:{line} imports {part}, which is above"
+
+
+def test_the_checker_shares_no_code_with_what_it_checks():
+    """Neither by import nor, as torch would show, by way of something else."""
+    files = [path for path in MODULES if part_of(path) == "checker"]
+    assert files
+    assert {part for path in files for part, _ in imports_of(path)} == {"checker"}
+    loaded = modules_after("import relaxcert.checker.verification")
+    assert "flint" in loaded
+    assert not loaded & {"torch", "scipy", "pydantic", "typer", "rich"}
 
 
 def modules_after(statement: str) -> set[str]:

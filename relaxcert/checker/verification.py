@@ -1,0 +1,162 @@
+"""The check: every step in order, up to the first that is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from flint import arb, ctx, fmpq
+
+from relaxcert.checker.certificate import NORMS, Certificate, Claim, canonical
+from relaxcert.checker.model import Model
+from relaxcert.checker.network import Reach, check_bound, distances_of, logits_of, split
+from relaxcert.checker.outcome import Accepted, Rejected
+from relaxcert.checker.points import hashes_of
+from relaxcert.checker.property import (
+    NOTHING,
+    Finding,
+    Link,
+    Radius,
+    check_property,
+    digest_of,
+    evaluate,
+)
+
+PRECISION = 192  # bits; more only makes balls smaller
+BATCH = 512
+
+Array = np.ndarray[Any, Any]
+Progress = Callable[[int], object]
+
+
+def check_certificate(
+    certificate: Certificate,
+    model: Model,
+    inputs: Array,
+    *,
+    digest: str | None = None,
+    progress: Progress | None = None,
+) -> Accepted:
+    """Re-prove everything that the certificate claims.
+
+    Args:
+        certificate: as read; nothing in it is believed.
+        model: the network that it should speak of.
+        inputs: all points of the data, in the network's units, (points, ...).
+        digest: SHA-256 of the property that is wanted; by default that of the model.
+        progress: called with the number of points after each batch.
+
+    Raises:
+        Rejected: names the first wrong step, and the point.
+        Unreadable: the network or property is beyond this checker, or the data do not fit.
+    """
+    _check_identity(certificate, model, inputs, digest or model.digest)
+    with ctx.workprec(PRECISION):
+        norms = [norm for norm in NORMS if norm in _norms_in(certificate.property)]
+        body, last = split(model.layers)
+        probe = np.zeros((1, *inputs.shape[1:]))
+        classes = len(logits_of(model.layers, probe)[0])
+        check_property(certificate.property, classes)
+        known = {(norm, layer.path) for norm in norms for layer in model.layers}
+        for norm, path in certificate.bounds.keys() - known:
+            raise Rejected(f"bound of layer {path} ({norm})", "there is no such layer or norm.")
+        reaches: dict[str, Reach] = {}
+        for norm in norms:
+            product = arb(1)
+            for layer in body:
+                product *= check_bound(layer, certificate.bounds.get((norm, layer.path)), norm)
+            if last is not None and (norm, last.path) in certificate.bounds:
+                check_bound(last, certificate.bounds[norm, last.path], norm)
+            reaches[norm] = Reach(product, distances_of(last, classes, norm))
+        for start in range(0, len(certificate.claims), BATCH):
+            claims = certificate.claims[start : start + BATCH]
+            rows = logits_of(model.layers, inputs[[claim.index for claim in claims]])
+            for claim, logits in zip(claims, rows, strict=True):
+                _check_claim(claim, certificate.property, logits, reaches)
+            if progress is not None:
+                progress(len(claims))
+    return Accepted(
+        certificate.points,
+        len(certificate.claims),
+        canonical(certificate.property),
+        certificate.digest,
+        certificate.weights,
+    )
+
+
+def _check_identity(certificate: Certificate, model: Model, inputs: Array, digest: str) -> None:
+    """The certificate speaks of this property, these weights and these points."""
+    if digest_of(certificate.property) != certificate.digest:
+        raise Rejected("property", "it does not match its digest.")
+    if certificate.digest != digest:
+        raise Rejected("property", f"its digest is {certificate.digest}, expected {digest}.")
+    if certificate.weights != model.weights:
+        raise Rejected("weights", "the model's weights or layers are not those of the certificate.")
+    if not bool(np.isfinite(inputs).all()):
+        raise Rejected("inputs", "they hold NaN or infinite values.")
+    hashes = hashes_of(inputs)
+    for claim in certificate.claims:
+        if claim.index < len(inputs) and hashes[claim.index].hex() != claim.input:
+            raise Rejected("input", "not the point that was certified.", claim.index)
+    everything = hashlib.sha256(b"".join(hashes)).hexdigest()
+    if len(inputs) != certificate.points or everything != certificate.inputs:
+        raise Rejected(
+            "inputs", "not the points of the certificate: another file, part, order or scale."
+        )
+
+
+def _norms_in(prop: Any) -> set[str]:
+    if not isinstance(prop, dict):
+        return set()
+    parts = prop.get("parts", [])
+    inner = [_norms_in(part) for part in parts] if isinstance(parts, list) else []
+    return set().union(*inner, {str(prop.get("norm"))} if "norm" in prop else set())
+
+
+def _check_claim(claim: Claim, prop: Any, logits: Sequence[arb], reaches: dict[str, Reach]) -> None:
+    link = _links(logits, reaches)
+    found = evaluate(prop, logits, link, None)
+    if not (claim.margin > 0 and found.margin >= arb(claim.margin)):
+        proved = float(found.margin)
+        raise Rejected("margin", f"{claim.margin!r} claimed, {proved!r} proved.", claim.index)
+    if claim.radius is not None:
+        radius = claim.radius if math.isinf(claim.radius) else Fraction(claim.radius)
+        if not (radius >= 0 and evaluate(prop, logits, link, radius).margin > 0):
+            raise Rejected("radius", f"{claim.radius!r} is not proved.", claim.index)
+    elif len(reaches) == 1:
+        raise Rejected("radius", "there is none.", claim.index)
+    _check_prefixes(claim, prop, found)
+
+
+def _check_prefixes(claim: Claim, prop: Any, found: Finding) -> None:
+    lengths = [-1 if k is None else k for k, _ in claim.prefixes]
+    if prop["kind"] in ("all", "any"):
+        if any(k is not None or members is not None for k, members in claim.prefixes):
+            raise Rejected("set", "a composition of properties has no single set.", claim.index)
+        return
+    single = prop["kind"] != "targeted" and prop.get("quantifier") != "pointwise"
+    if (single and 0 in lengths) or lengths[0] < lengths[1]:
+        raise Rejected("set", f"lengths {lengths} are not possible.", claim.index)
+    for k, (_, members) in zip(lengths, claim.prefixes, strict=True):
+        expected = found.prefixes.get(k, frozenset() if k == 0 else None)
+        if expected is None or members is None or sorted(expected) != list(members):
+            raise Rejected("set", f"k={k} with {list(members or ())} is not proved.", claim.index)
+
+
+def _links(logits: Sequence[arb], reaches: dict[str, Reach]) -> Link:
+    def link(norm: str, radius: Radius, winner: int, loser: int) -> arb:
+        """The lower end of f_j - f_i - eps P D_ji, an exact number."""
+        gap, reach = logits[winner] - logits[loser], reaches[norm]
+        if isinstance(radius, float):
+            speed = reach.product * reach.distances[winner][loser]
+            return gap.lower() if speed == 0 else NOTHING
+        if radius:
+            moved = arb(fmpq(radius.numerator, radius.denominator)) * reach.product
+            gap -= moved * reach.distances[winner][loser]
+        return gap.lower()
+
+    return link

@@ -1,0 +1,168 @@
+"""Writing certificates as a file of claims with witnesses.
+
+JSON lines, each the canonical JSON of its value: a header, the bounds of the layers with their
+witnesses, the certified points, a seal. Nothing in it is executed, and a checker believes none of
+it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from relaxcert.errors import InvalidInput, UnsupportedLayer
+from relaxcert.files import write_atomically
+from relaxcert.heads.certificates import Certificates
+from relaxcert.heads.gloronet import GloRoNet
+from relaxcert.lipschitz.verified import fingerprint
+from relaxcert.nn.architecture import describe
+from relaxcert.proofs.witness import spectral_witness
+from relaxcert.spec.canonical import canonical_json
+from relaxcert.spec.property import Conjunction, Disjunction
+
+FORMAT, VERSION = "relaxcert-certificate", 1
+
+
+def write_proof(
+    net: GloRoNet, inputs: Tensor, certificates: Certificates, path: str | Path
+) -> Path:
+    """Write the certified points of ``certificates``, with what is needed to re-check them.
+
+    Args:
+        net: the network that gave the certificates, with unchanged weights.
+        inputs: the very points that were certified, (points, ...), in the network's units.
+        certificates: of all ``inputs``, in order.
+        path: the file; replaced atomically.
+
+    Raises:
+        InvalidInput: certificates of other points, weights or another property.
+        UnsupportedLayer: a backbone that cannot be written as data.
+    """
+    if len(certificates) != len(inputs):
+        raise InvalidInput(
+            f"certificates has {len(certificates)} points, inputs {len(inputs)}: give the points "
+            "that were certified, all of them, in order."
+        )
+    if certificates.fingerprint != fingerprint(net.backbone):
+        raise InvalidInput(
+            "certificates were given for other weights than the network has now: certify again."
+        )
+    if certificates.level != "R" or certificates.digest != net.digest:
+        raise InvalidInput(
+            f"certificates are of level {certificates.level} and property {certificates.digest}; "
+            f"a proof is written for level R and the network's own property, {net.digest}."
+        )
+    hashes = list(_hashes(inputs))
+    header = {
+        "kind": "header",
+        "format": FORMAT,
+        "version": VERSION,
+        "level": "R",
+        "property": json.loads(canonical_json(net.prop)),
+        "digest": certificates.digest,
+        "weights": hash_of_weights(net.backbone),
+        "inputs": hashlib.sha256(b"".join(hashes)).hexdigest(),
+        "points": len(inputs),
+        "certified": int(certificates.certified.sum()),
+    }
+
+    def write(name: Path) -> None:
+        seal = hashlib.sha256()
+        with name.open("wb") as file:
+            for value in (header, *_bounds(net), *_points(certificates, hashes)):
+                line = _line(value)
+                seal.update(line)
+                file.write(line)
+            file.write(_line({"kind": "end", "sha256": seal.hexdigest()}))
+
+    return write_atomically(path, write)
+
+
+def hash_of_weights(backbone: nn.Module) -> str:
+    """SHA-256 of the canonical architecture and of names, types, shapes and bytes, by name."""
+    found = hashlib.sha256(_canonical(describe(backbone)).encode())
+    for name, tensor in sorted(backbone.state_dict().items()):
+        stored = tensor.detach().cpu().contiguous().numpy()
+        kind = stored.dtype.newbyteorder("<")
+        found.update(f"\n{_canonical([name, kind.str, list(stored.shape)])}\n".encode())
+        found.update(stored.astype(kind).tobytes())
+    return found.hexdigest()
+
+
+def _bounds(net: GloRoNet) -> Iterator[dict[str, Any]]:
+    """One line for each layer and norm whose constant is not 1 by definition."""
+    for proved in net.verify().norms.values():
+        for row in proved.rows:
+            layer = net.backbone.get_submodule(row.path)
+            if not list(layer.state_dict()):
+                continue
+            factor = None
+            if isinstance(layer, nn.Linear) and row.norm == "l2":
+                factor = spectral_witness(layer.weight, row.bound)
+            if not math.isfinite(row.bound):
+                raise UnsupportedLayer(
+                    f"backbone.{row.path} has no finite bound: there is nothing to prove."
+                )
+            yield {
+                "kind": "bound",
+                "layer": row.path,
+                "norm": row.norm,
+                "bound": row.bound,
+                "exponent": 0 if factor is None else factor.exponent,
+                "factor": None if factor is None else base64.b64encode(factor.packed()).decode(),
+            }
+
+
+def _points(certificates: Certificates, hashes: list[bytes]) -> Iterator[dict[str, Any]]:
+    composed = isinstance(certificates.prop, Conjunction | Disjunction)
+    columns = (
+        certificates.margin.tolist(),
+        certificates.radius.tolist(),
+        certificates.k.tolist(),
+        certificates.strictest_k.tolist(),
+    )
+    sets, strictest_sets = certificates.sets.cpu(), certificates.strictest_sets.cpu()
+    for index in torch.nonzero(certificates.certified).flatten().tolist():
+        margin, radius, k, strictest = (column[index] for column in columns)
+        yield {
+            "kind": "point",
+            "index": index,
+            "input": hashes[index].hex(),
+            "margin": margin,
+            "radius": _number(radius),
+            "k": None if composed else k,
+            "set": None if composed else torch.nonzero(sets[index]).flatten().tolist(),
+            "strictest_k": None if composed else strictest,
+            "strictest_set": None
+            if composed
+            else torch.nonzero(strictest_sets[index]).flatten().tolist(),
+        }
+
+
+def _number(radius: float) -> float | str | None:
+    if math.isnan(radius):
+        return None
+    return "inf" if math.isinf(radius) else radius
+
+
+def _hashes(inputs: Tensor) -> Iterator[bytes]:
+    """SHA-256 of each point as float64, little-endian."""
+    exact = inputs.detach().to("cpu", torch.float64).contiguous().numpy().astype("<f8")
+    for point in exact:
+        yield hashlib.sha256(point.tobytes()).digest()
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _line(value: object) -> bytes:
+    return (_canonical(value) + "\n").encode("ascii")
