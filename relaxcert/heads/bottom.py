@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from relaxcert.heads.head import Outcome
+from relaxcert.heads.outcome import Margin
 from relaxcert.lipschitz.directed import tensor_up
 
 
-def with_training_bottom(logits: Tensor, outcome: Outcome) -> Tensor:
+def with_training_bottom(logits: Tensor, outcome: Margin) -> Tensor:
     """Append f_bottom = max_i f_i - m, differentiably; (batch, C) -> (batch, C + 1).
 
     Where no prefix may serve, m = -inf; there the finite stand-in keeps loss and gradients finite,
@@ -22,7 +22,7 @@ def with_training_bottom(logits: Tensor, outcome: Outcome) -> Tensor:
     return torch.cat((logits, bottom[:, None]), dim=1)
 
 
-def proved_bottom(logits: Tensor, outcome: Outcome, current: Tensor | None = None) -> Tensor:
+def proved_bottom(logits: Tensor, outcome: Margin, current: Tensor | None = None) -> Tensor:
     """A bottom such that an argmax other than bottom implies a certificate; (batch,).
 
     f_y - m rounds to f_y when |m| is small, and argmax would then pick y although m < 0. So bottom

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.certificates import Certificates
-from relaxcert.heads.head import Head, Outcome
-from relaxcert.heads.links import ProvedLinks, RadiusLinks
+from relaxcert.heads.links import ProvedLinks
+from relaxcert.heads.outcome import Head, Outcome
 from relaxcert.lipschitz.directed import fraction_down, fraction_up, multiply_up
 from relaxcert.lipschitz.forward import Forward, forward_with_error
 from relaxcert.lipschitz.verified import VerifiedBounds
@@ -20,14 +20,18 @@ from relaxcert.spec.canonical import digest
 from relaxcert.spec.property import Property
 
 
-def proved_links(forward: Forward, bounds: VerifiedBounds) -> Callable[[Ball], ProvedLinks]:
+def proved_links(
+    forward: Forward, bounds: VerifiedBounds, *, radii: bool = False
+) -> Callable[[Ball], ProvedLinks]:
     """The links of a batch as a function of the ball: margins, proved and rounded down."""
     logits = forward.logits.double()
 
     def links_in(ball: Ball) -> ProvedLinks:
         proved = bounds.norms[ball.norm]
         reach = multiply_up(fraction_up(ball.eps), proved.product)
-        return ProvedLinks(logits, forward.slack, forward.error[ball.norm], proved.pairs, reach)
+        product = proved.product if radii else None
+        error = forward.error[ball.norm]
+        return ProvedLinks(logits, forward.slack, error, proved.pairs, reach, product)
 
     return links_in
 
@@ -49,15 +53,9 @@ def certificates_of(
             f"inputs of shape {tuple(inputs.shape)} do not fit the backbone: {error}"
         ) from error
     check_logits(forward.logits, len(inputs), bounds.num_classes)
-    margins_in = proved_links(forward, bounds)
-
-    def radii_in(ball: Ball) -> RadiusLinks:
-        return RadiusLinks(margins_in(ball), bounds.norms[ball.norm].product)
-
-    outcome = head(forward.logits, margins_in)
-    radii = head(forward.logits, radii_in)
+    outcome = head(forward.logits, proved_links(forward, bounds, radii=True))
     finite = finite & forward.logits.isfinite().all(1)
-    return _assemble(outcome, radii, forward.logits, finite, prop, bounds.fingerprint)
+    return _assemble(outcome, forward.logits, finite, prop, bounds.fingerprint)
 
 
 def check_logits(logits: Tensor, batch: int, num_classes: int) -> None:
@@ -70,24 +68,20 @@ def check_logits(logits: Tensor, batch: int, num_classes: int) -> None:
 
 
 def _assemble(
-    outcome: Outcome,
-    radii: Outcome,
-    logits: Tensor,
-    finite: Tensor,
-    prop: Property,
-    fingerprint: str,
+    outcome: Outcome, logits: Tensor, finite: Tensor, prop: Property, fingerprint: str
 ) -> Certificates:
     certified = finite & (outcome.margin > 0)
-    one_norm = len({ball.norm for ball in prop.balls}) == 1
-    radius = radii.margin.clamp(min=0.0) if one_norm else torch.full_like(radii.margin, math.nan)
+    radius = torch.full_like(outcome.margin, math.nan)
+    if outcome.radius is not None and len({ball.norm for ball in prop.balls}) == 1:
+        radius = outcome.radius.clamp(min=0.0)
     if len(prop.balls) == 1:
         # Both are proofs; the last bits of their rounding differ.
         proved = radius.clamp(min=fraction_down(prop.balls[0].eps))
         radius = torch.where(certified, proved, radius)
     parts = tuple(
-        _assemble(part, part_radii, logits, finite, part_property, fingerprint)
-        for part, part_radii, part_property in zip(
-            outcome.parts, radii.parts, prop.parts if outcome.parts else (), strict=True
+        _assemble(part, logits, finite, part_property, fingerprint)
+        for part, part_property in zip(
+            outcome.parts, prop.parts if outcome.parts else (), strict=True
         )
     )
     return Certificates(

@@ -75,7 +75,7 @@ class GloRoNet(nn.Module):
         inputs = self._in_weight_dtype(inputs)
         if self.training:
             logits = self.backbone(inputs)
-            outcome = self.head(logits, self._estimated(logits, margin_scale))
+            outcome = self.head.margin(logits, self._estimated(logits, margin_scale))
             return with_training_bottom(logits, outcome)
         return self._proved_forward(inputs)
 
@@ -158,7 +158,7 @@ class GloRoNet(nn.Module):
         check_logits(forward.logits, len(inputs), self.num_classes)
         with torch.no_grad():
             links_in = proved_links(forward, bounds)
-            outcome = self.head(forward.logits, links_in)
+            outcome = self.head.margin(forward.logits, links_in)
             current = self.lipschitz.unchanged() if compiling else None
             bottom = proved_bottom(forward.logits, outcome, current)
         return torch.cat((shown_logits(forward.logits), bottom[:, None]), dim=1)

@@ -1,4 +1,4 @@
-"""The property compiled: a pure function of logits and links, for each kind of property.
+"""Properties compiled to heads: pure functions of logits and links, for each kind of property.
 
 A head holds constants only (masks), no state; it synchronises nothing and traces as one graph.
 AND lowers to min, OR to max, a link to its bound.
@@ -7,119 +7,29 @@ AND lowers to min, OR to max, a link to its bound.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from relaxcert.errors import InvalidProperty
-from relaxcert.heads.links import Links
-from relaxcert.heads.prefix import (
-    chain_margins,
-    prefix_margins,
-    split_links,
-    unbroken_prefixes,
-)
-from relaxcert.spec.ball import Ball
+from relaxcert.heads.links import EstimatedLinks, Links, ProvedLinks, RadiusLinks
+from relaxcert.heads.outcome import Head, LinksIn, Margin, Outcome
+from relaxcert.heads.prefix_head import PrefixHead
 from relaxcert.spec.prefix import PrefixProperty
 from relaxcert.spec.property import Conjunction, Disjunction, Property
 from relaxcert.spec.targeted import Targeted
 
-LinksIn = Callable[[Ball], Links]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a head says of a batch.
-
-    Attributes:
-        margin: (batch,), positive where the property is guaranteed; -inf where nothing can serve.
-        fallback: (batch,), a finite, non-positive stand-in for -inf, to keep losses finite.
-        loosest: (batch,), largest certified prefix length, 0 if there is none.
-        strictest: (batch,), smallest one.
-        sets: (batch, classes), the classes that the loosest guarantee confines to.
-        strictest_sets: (batch, classes), likewise for the strictest.
-        parts: the outcomes of the parts of a composition.
-    """
-
-    margin: Tensor
-    fallback: Tensor
-    loosest: Tensor
-    strictest: Tensor
-    sets: Tensor
-    strictest_sets: Tensor
-    parts: tuple[Outcome, ...] = ()
-
-
-class Head(nn.Module):
-    """A compiled property; :func:`compile_property` builds it."""
-
-    @abstractmethod
-    def forward(self, logits: Tensor, links_in: LinksIn) -> Outcome:
-        """Combine the links of a batch; logits (batch, classes) give the ranking only."""
-
-
-class PrefixHead(Head):
-    """Local, TopK, RelaxedTopK, Affinity, and prefix properties of the user's own."""
-
-    serves: Tensor
-    outside: Tensor | None
-
-    def __init__(self, prop: PrefixProperty, num_classes: int) -> None:
-        super().__init__()
-        _refuse_overrides(prop)
-        self.ball = prop.ball
-        self.pointwise = prop.quantifier == "pointwise"
-        lengths = set(prop.lengths())
-        self.depth = max(lengths)
-        if self.pointwise and lengths != set(range(1, self.depth + 1)):
-            raise InvalidProperty(
-                f"quantifier='pointwise' needs the prefix lengths 1..K, got {sorted(lengths)}: the "
-                "chain argument covers every boundary up to K; use quantifier='uniform'."
-            )
-        serves = torch.tensor([k in lengths for k in range(1, self.depth + 1)])
-        self.register_buffer("serves", serves, persistent=False)
-        outside = None
-        if prop.affinity_sets is not None:
-            outside = torch.ones(len(prop.affinity_sets), num_classes, dtype=torch.bool)
-            for row, members in enumerate(prop.affinity_sets.sets):
-                outside[row, list(members)] = False
-        self.register_buffer("outside", outside, persistent=False)
-
-    def forward(self, logits: Tensor, links_in: LinksIn) -> Outcome:
-        """Equations 1 and 4: the largest m^k over the admissible k."""
-        links = links_in(self.ball)
-        top = logits.topk(self.depth, dim=1).indices
-        inside, tails = split_links(links.rows(top), top)
-        admissible = self.admissible(top)
-        margins = prefix_margins(tails)
-        uniform = margins.masked_fill(~admissible, -math.inf)
-        overall = uniform
-        if self.pointwise:
-            centre = prefix_margins(split_links(links.centre_rows(top), top)[1])
-            admissible = admissible & unbroken_prefixes(centre)
-            chained = chain_margins(inside, tails).masked_fill(~admissible, -math.inf)
-            # One k for all x' is a k for each x', also where a tie elsewhere breaks the chains.
-            overall = torch.maximum(uniform, chained)
-        loosest, strictest = _longest_and_shortest(uniform > 0)
-        return Outcome(
-            margin=overall.amax(1),
-            fallback=margins[:, 0].clamp(max=0.0),
-            loosest=loosest,
-            strictest=strictest,
-            sets=_first(top, loosest, logits),
-            strictest_sets=_first(top, strictest, logits),
-        )
-
-    def admissible(self, top: Tensor) -> Tensor:
-        """Which k may serve, given the ranking; (batch, K) labels -> (batch, K) bool."""
-        if self.outside is None:
-            return self.serves.expand(top.shape)
-        # stays[b, s, k-1]: the first k classes all lie inside set s
-        stays = self.outside[:, top].transpose(0, 1).long().cumsum(2) == 0
-        return stays.any(1) & self.serves
+__all__ = [
+    "CompositionHead",
+    "Head",
+    "LinksIn",
+    "Margin",
+    "Outcome",
+    "PrefixHead",
+    "TargetedHead",
+    "compile_property",
+]
 
 
 class TargetedHead(Head):
@@ -145,15 +55,42 @@ class TargetedHead(Head):
         """min over forbidden i of max over allowed j of L[j, i]."""
         links = links_in(self.ball)
         predicted = logits.topk(1, dim=1).indices
-        allowed = self.allowed[predicted[:, 0]]
-        best = links.rows(self.rows[predicted[:, 0]]).amax(1)
+        margin = self._margin(links, predicted)
+        none = torch.zeros_like(predicted[:, 0])
+        sets = self.allowed[predicted[:, 0]] & (margin > 0)[:, None]
+        radius = None
+        if isinstance(links, ProvedLinks) and links.product is not None:
+            radius = self._margin(RadiusLinks(links, links.product), predicted)
+        return Outcome(margin, margin.clamp(max=0.0), none, none, sets, sets, radius=radius)
+
+    def margin(self, logits: Tensor, links_in: LinksIn) -> Margin:
+        """min over forbidden i of max over allowed j of L[j, i]."""
+        margin = self._margin(links_in(self.ball), logits.topk(1, dim=1).indices)
+        return Margin(margin, margin.clamp(max=0.0))
+
+    def _margin(self, links: Links, predicted: Tensor) -> Tensor:
+        allowed, rows = self.allowed[predicted[:, 0]], self.rows[predicted[:, 0]]
+        if isinstance(links, EstimatedLinks):
+            return _differentiable_margin(links, predicted, allowed, rows)
+        best = links.rows(rows).amax(1)
         margin = best.masked_fill(allowed, math.inf).amin(1)
         # Which classes are allowed hangs on the prediction at x, so that must be certain.
         lead = links.centre_rows(predicted)[:, 0].scatter(1, predicted, math.inf).amin(1)
-        margin = torch.where(lead > 0, margin, torch.minimum(margin, lead))
-        none = torch.zeros_like(predicted[:, 0])
-        sets = allowed & (margin > 0)[:, None]
-        return Outcome(margin, margin.clamp(max=0.0), none, none, sets, sets)
+        return torch.where(lead > 0, margin, torch.minimum(margin, lead))
+
+
+def _differentiable_margin(
+    links: EstimatedLinks, predicted: Tensor, allowed: Tensor, rows: Tensor
+) -> Tensor:
+    """The same; only the active pairs, over the ball and at x, are computed with gradient."""
+    with torch.no_grad():
+        best, which = links.rows(rows).max(1)
+        loser = best.masked_fill(allowed, math.inf).argmin(1, keepdim=True)
+        winner = rows.gather(1, which.gather(1, loser))
+        second = links.logits.scatter(1, predicted, -math.inf).argmax(1, keepdim=True)
+    margin = links.at(winner, loser)[:, 0]
+    lead = links.centre_at(predicted, second)[:, 0]
+    return torch.where(lead > 0, margin, torch.minimum(margin, lead))
 
 
 class CompositionHead(Head):
@@ -166,15 +103,34 @@ class CompositionHead(Head):
 
     def forward(self, logits: Tensor, links_in: LinksIn) -> Outcome:
         """Combine the parts; the sets are those of the parts with the longest, shortest k."""
-        parts = tuple(part(logits, links_in) for part in self.parts)
-        margins = torch.stack([part.margin for part in parts])
-        fallbacks = torch.stack([part.fallback for part in parts])
-        margin = margins.amin(0) if self.every else margins.amax(0)
-        certified = margin > 0
+        parts = tuple(part(logits, links_in) for part in self._heads())
+        both = self._combined(parts)
+        certified = both.margin > 0
         loosest, sets = _pick(parts, certified, loosest=True)
         strictest, strictest_sets = _pick(parts, certified, loosest=False)
-        fallback = fallbacks.amin(0) if self.every else fallbacks.amax(0)
-        return Outcome(margin, fallback, loosest, strictest, sets, strictest_sets, parts)
+        radii = [part.radius for part in parts if part.radius is not None]
+        radius = self._join(radii) if len(radii) == len(parts) else None
+        return Outcome(
+            both.margin, both.fallback, loosest, strictest, sets, strictest_sets, parts, radius
+        )
+
+    def margin(self, logits: Tensor, links_in: LinksIn) -> Margin:
+        """The minimum or maximum of the parts' margins."""
+        return self._combined([part.margin(logits, links_in) for part in self._heads()])
+
+    def _heads(self) -> list[Head]:
+        return [part for part in self.parts if isinstance(part, Head)]
+
+    def _combined(self, parts: Sequence[Margin]) -> Margin:
+        stand_ins = [
+            torch.where(part.margin.isfinite(), part.margin, part.fallback).clamp(max=0.0)
+            for part in parts
+        ]
+        return Margin(self._join([part.margin for part in parts]), self._join(stand_ins))
+
+    def _join(self, values: Sequence[Tensor]) -> Tensor:
+        stacked = torch.stack(list(values))
+        return stacked.amin(0) if self.every else stacked.amax(0)
 
 
 def compile_property(prop: Property, num_classes: int) -> Head:
@@ -196,31 +152,6 @@ def compile_property(prop: Property, num_classes: int) -> Head:
                 f"{type(prop).__name__} cannot be compiled: extend PrefixProperty, or compose "
                 "known properties with & and |."
             )
-
-
-def _refuse_overrides(prop: PrefixProperty) -> None:
-    for method in ("admissible", "formula"):
-        if getattr(type(prop), method) is not getattr(PrefixProperty, method):
-            raise InvalidProperty(
-                f"{type(prop).__name__} overrides {method}(), which a head cannot follow: state "
-                "the property by lengths() and affinity_sets."
-            )
-
-
-def _longest_and_shortest(certified: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest and smallest k (1-based) that is true; 0 if none; (batch, K) -> (batch,) twice."""
-    lengths = torch.arange(1, certified.shape[1] + 1, device=certified.device)
-    longest = torch.where(certified, lengths, 0).amax(1)
-    beyond = certified.shape[1] + 1
-    shortest = torch.where(certified, lengths, beyond).amin(1)
-    return longest, torch.where(longest > 0, shortest, 0)
-
-
-def _first(top: Tensor, count: Tensor, logits: Tensor) -> Tensor:
-    """Mask of the first ``count`` classes of each row of ``top``; (batch, classes) bool."""
-    ranks = torch.arange(top.shape[1], device=top.device)
-    chosen = ranks < count[:, None]
-    return torch.zeros_like(logits, dtype=torch.bool).scatter(1, top, chosen)
 
 
 def _pick(parts: tuple[Outcome, ...], certified: Tensor, *, loosest: bool) -> tuple[Tensor, Tensor]:

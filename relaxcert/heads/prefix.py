@@ -9,43 +9,33 @@ The classes are never sorted: the top K are found, and of the rest only the mini
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 
-def split_links(rows: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
-    """Separate the links of the top classes into those among themselves and the rest.
-
-    Args:
-        rows: links of the top classes over all classes, (batch, K, classes), K < classes.
-        top: their indices in descending logit order, (batch, K).
-
-    Returns:
-        inside, (batch, K, K), ``inside[:, a, b]`` = L[a, b] for ranks below K; and
-        tails, (batch, K, K), ``tails[:, a, k-1]`` = min over ranks b >= k of L[a, b].
-
-    Ranks are told apart by *index*, never by value: equal logits are different classes.
-    """
-    inside = rows.gather(2, top[:, None, :].expand(-1, top.shape[1], -1))
-    in_top = torch.zeros_like(rows[:, 0], dtype=torch.bool).scatter(1, top, value=True)
-    rest = rows.masked_fill(in_top[:, None, :], math.inf).amin(2, keepdim=True)
-    # from_rank[a, b] = min of L[a, b'] over b <= b' < K
-    from_rank = inside.flip(2).cummin(2).values.flip(2)
-    tails = torch.cat((torch.minimum(from_rank[:, :, 1:], rest), rest), dim=2)
-    return inside, tails
-
-
-def prefix_margins(tails: Tensor) -> Tensor:
+def prefix_margins(ranked: Tensor) -> Tensor:
     """m^k for k = 1..K: the smallest link that crosses the boundary after rank k.
 
-    shape: (batch, K, K) -> (batch, K)
+    Args:
+        ranked: links in rank coordinates, (batch, K, K + 1); the last column is the smallest link
+            to the ranks beyond K (see ``heads/ranked.py``).
+
+    Returns:
+        (batch, K).
     """
-    return tails.cummin(1).values.diagonal(dim1=1, dim2=2)
+    depth = ranked.shape[1]
+    return torch.stack([ranked[:, :k, k:].amin((1, 2)) for k in range(1, depth + 1)], dim=1)
 
 
-def chain_margins(inside: Tensor, tails: Tensor) -> Tensor:
+def crossings(depth: int) -> Tensor:
+    """Which links cross the boundary after rank k: a < k <= b; (K, K, K + 1) bool."""
+    winner = torch.arange(depth)[None, :, None]
+    loser = torch.arange(depth + 1)[None, None, :]
+    boundary = torch.arange(1, depth + 1)[:, None, None]
+    return (winner < boundary) & (boundary <= loser)
+
+
+def chain_margins(ranked: Tensor) -> Tensor:
     """Pointwise margins V^k, k = 1..K, for "at each x' one of F^1..F^k is unchanged".
 
     A point x' breaks F^1..F^k only if reversed links (a, b], "rank b reaches rank a", cover all
@@ -56,14 +46,16 @@ def chain_margins(inside: Tensor, tails: Tensor) -> Tensor:
         D[r] = min(L[0, r], min over 2 <= p < r of max(D[p], min over 1 <= a < p of L[a, r]))
         V^k  = the same with L[a, r] replaced by min over r >= k of L[a, r], and p < k
 
-    shape: (batch, K, K), (batch, K, K) -> (batch, K). Needs strict order at x at every boundary up
-    to k: see ``unbroken_prefixes``.
+    shape: (batch, K, K + 1) -> (batch, K). Needs strict order at x at every boundary up to k: see
+    ``unbroken_prefixes``.
     """
-    depth = inside.shape[1]
+    depth = ranked.shape[1]
+    # tails[:, :, k] = min over ranks b >= k of L[a, b]
+    tails = ranked.flip(2).cummin(2).values.flip(2)
     covered: list[Tensor] = []  # covered[p - 2] = D[p]
     for rank in range(2, depth):
-        covered.append(_extend(inside[:, :, rank], covered))
-    margins = [_extend(tails[:, :, k - 1], covered[: max(0, k - 2)]) for k in range(1, depth + 1)]
+        covered.append(_extend(ranked[:, :, rank], covered))
+    margins = [_extend(tails[:, :, k], covered[: max(0, k - 2)]) for k in range(1, depth + 1)]
     return torch.stack(margins, dim=1)
 
 

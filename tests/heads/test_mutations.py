@@ -10,7 +10,6 @@ import torch
 
 from relaxcert.heads import certify as certify_module
 from relaxcert.heads import head as head_module
-from relaxcert.heads import prefix as prefix_module
 from relaxcert.lipschitz import rules, verified
 from relaxcert.lipschitz.power import initial_iterate, spectral_norm_estimate
 from tests.heads import checks
@@ -43,22 +42,21 @@ def test_masking_by_value_in_place_of_index_is_found(monkeypatch):
     """The mask of the paper's library: whatever equals a top logit counts as top."""
     assert checks.certified_tied_points() == []
 
-    def by_value(rows, top, logits):
-        equal = (logits[:, :, None] == logits.gather(1, top)[:, None, :]).any(2)
-        return mutated(
-            prefix_module.split_links,
-            "torch.zeros_like(rows[:, 0], dtype=torch.bool).scatter(1, top, value=True)",
-            "equal",
-            equal=equal,
-        )(rows, top)
+    def by_value(links, top):
+        highest = links.logits.gather(1, top)
+        equal = (links.logits[:, :, None] == highest[:, None, :]).any(2)
+        rows = links.rows(top)
+        inside = rows.gather(2, top[:, None, :].expand(-1, top.shape[1], -1))
+        rest = rows.masked_fill(equal[:, None, :], torch.inf).amin(2, keepdim=True)
+        return torch.cat((inside, rest), dim=2)
 
     mutant = mutated(
-        head_module.PrefixHead.forward,
-        "split_links(links.rows(top), top)",
-        "by_value(links.rows(top), top, logits)",
+        head_module.PrefixHead._search,
+        "links.ranked(top)",
+        "by_value(links, top)",
         by_value=by_value,
     )
-    monkeypatch.setattr(head_module.PrefixHead, "forward", mutant)
+    monkeypatch.setattr(head_module.PrefixHead, "_search", mutant)
     assert len(checks.certified_tied_points()) == 4
 
 
