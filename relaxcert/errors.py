@@ -57,6 +57,10 @@ class MissingExtra(RelaxcertError, ImportError):
     """An optional dependency is not installed; names the extra that brings it."""
 
 
+class UnsupportedOperator(ModelFileError):
+    """A network file holds an operator that is not known; names the node."""
+
+
 class TrainingError(RelaxcertError, RuntimeError):
     """Training cannot go on (for example a loss that is NaN); names the step."""
 

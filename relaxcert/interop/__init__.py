@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from relaxcert.interop.nnet import NNet, read_nnet
+from relaxcert.interop.onnx_import import OnnxNetwork, load_onnx, read_onnx
 
-__all__ = ["NNet", "read_nnet"]
+__all__ = ["NNet", "OnnxNetwork", "load_onnx", "read_nnet", "read_onnx"]

@@ -1,5 +1,6 @@
 """Floor 2: how far the logits can move. Rules per layer, estimates, verified bounds, rounding."""
 
+from relaxcert.lipschitz import rules_elementwise  # noqa: F401 # pyright: ignore[reportUnusedImport]
 from relaxcert.lipschitz.network import NetworkLipschitz
 from relaxcert.lipschitz.registry import Bound, Rounding, Rule, rule, supported
 from relaxcert.lipschitz.spectral import verified_spectral_norm
