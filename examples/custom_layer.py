@@ -1,4 +1,7 @@
-"""A layer of one's own with its Lipschitz rule: absolute value, which is 1-Lipschitz."""
+"""A layer of one's own with its Lipschitz rule: absolute value, which is 1-Lipschitz.
+
+Its conformance suite compares it with what the layer does: ``pytest examples/custom_layer.py``.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -6,6 +9,7 @@ from torch import Tensor, nn
 from relaxcert import GloRoNet, Local
 from relaxcert.lipschitz import Bound, Rounding, Rule, rule
 from relaxcert.spec import Norm
+from relaxcert.testing import RuleConformance
 
 
 class Absolute(nn.Module):
@@ -29,6 +33,13 @@ class AbsoluteRule(Rule[Absolute]):
 
     def rounding(self, layer: Absolute, norm: Norm) -> Rounding:
         return Rounding()
+
+
+class TestAbsolute(RuleConformance):
+    input_shape = (4,)
+
+    def make_layer(self) -> nn.Module:
+        return Absolute()
 
 
 def main() -> None:

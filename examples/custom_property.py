@@ -1,11 +1,12 @@
 """A property of one's own: the top *pair* or the top *triple* must be unchanged, nothing else.
 
 A prefix property says which prefix lengths may serve. The head, the certificate and the attack
-follow from that.
+follow from that, and so does a conformance suite: run ``pytest examples/custom_property.py``.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 
@@ -13,6 +14,8 @@ from relaxcert import GloRoNet
 from relaxcert.attacks import attack
 from relaxcert.nn import dense
 from relaxcert.spec import Ball, PrefixProperty
+from relaxcert.spec.reference import LogitsIn, top_set
+from relaxcert.testing import PropertyConformance
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,16 @@ class PairOrTriple(PrefixProperty):
 
     def lengths(self) -> Sequence[int]:
         return (2, 3)
+
+
+class TestPairOrTriple(PropertyConformance):
+    property_under_test = PairOrTriple(Ball.of("0.1"))
+
+    def reference(self, centre: Sequence[Fraction], logits_in: LogitsIn) -> bool:
+        """The same in other words: one of the two sets is the same at every point."""
+        points = list(logits_in(Ball.of("0.1")))
+        shortlists = [top_set(centre, k) for k in (2, 3) if len(top_set(centre, k)) == k]
+        return any(all(top_set(p, len(s)) == s for p in points) for s in shortlists)
 
 
 def main() -> None:

@@ -1,16 +1,30 @@
-"""Small random backbones, properties of every kind, and points of a ball, for many tests."""
+"""Small random backbones and properties of every kind, for many tests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from itertools import pairwise, product
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from relaxcert.nn.layers import InputNormalisation, MinMax
 from relaxcert.spec import Affinity, AffinitySets, Local, Property, RelaxedTopK, Targeted, TopK
+from relaxcert.testing.exact import exact_rows
+from relaxcert.testing.sampling import directions, steepest
+
+__all__ = [
+    "NORMS",
+    "directions",
+    "every_kind",
+    "exact_rows",
+    "generator",
+    "linear",
+    "randn",
+    "random_backbone",
+    "steepest",
+]
 
 NORMS = ("l2", "linf", "l1")
 
@@ -79,40 +93,3 @@ def every_kind(classes: int, eps: object = 0.1, norm: str = "l2") -> list[Proper
         Local(**ball) & neighbours,
         TopK(2, **ball) | Local(eps=Fraction(eps) / 2, norm=norm),
     ]
-
-
-def directions(norm: str, features: int, seed: int, extra: Tensor | None = None) -> Tensor:
-    """Directions of length 1 in ``norm``: random ones, axes, corners, and steepest ones.
-
-    ``extra``, (n, features), are functionals; for each the direction that raises it most is added.
-    """
-    random = randn(seed, 24, features)
-    axes = torch.eye(features, dtype=torch.float64)
-    corners = torch.tensor(list(product((-1.0, 1.0), repeat=min(features, 5)))).double()
-    corners = nn.functional.pad(corners, (0, features - corners.shape[1]))
-    rows = [random, axes, -axes, corners]
-    if extra is not None:
-        functionals = extra.double().reshape(-1, features)
-        rows += [steepest(functionals, norm), -steepest(functionals, norm)]
-    every = torch.cat(rows)
-    lengths = torch.linalg.vector_norm(every, {"l2": 2, "linf": torch.inf, "l1": 1}[norm], dim=1)
-    return (every / lengths[:, None])[lengths > 0]
-
-
-def steepest(functionals: Tensor, norm: str) -> Tensor:
-    """The direction of the unit ball in which each functional grows fastest."""
-    match norm:
-        case "l2":
-            return functionals
-        case "linf":
-            return functionals.sign()
-        case _:
-            place = functionals.abs().argmax(1, keepdim=True)
-            chosen = functionals.gather(1, place).sign()
-            return torch.zeros_like(functionals).scatter(1, place, chosen)
-
-
-def exact_rows(values: Tensor) -> Iterator[tuple[Fraction, ...]]:
-    """The rows of a matrix as exact numbers."""
-    for row in values.detach().double().tolist():
-        yield tuple(map(Fraction, row))

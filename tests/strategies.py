@@ -1,146 +1,48 @@
-"""Hypothesis strategies for the property layer: radii, sets, properties, logits, documents."""
+"""Strategies for documents; the others are relaxcert's own, shipped for everyone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 
 from hypothesis import strategies as st
 
-from relaxcert.spec import (
-    Affinity,
-    AffinitySets,
-    Ball,
-    Conjunction,
-    Disjunction,
-    Local,
-    Property,
-    RelaxedTopK,
-    Targeted,
-    TopK,
-    format_eps,
+from relaxcert.spec import format_eps
+from relaxcert.testing import strategies
+from relaxcert.testing.strategies import (
+    Scene,
+    affinity_sets,
+    logits,
+    points_around,
+    properties,
+    scenes,
+    subsets,
+    targeted,
 )
 
-Logits = tuple[Fraction, ...]
+__all__ = [
+    "Scene",
+    "affinity_sets",
+    "class_counts",
+    "class_names",
+    "document_data",
+    "eps_likes",
+    "logits",
+    "norms",
+    "points_around",
+    "properties",
+    "scenes",
+    "targeted",
+]
 
-norms = st.sampled_from(["l2", "linf", "l1"])
-quantifiers = st.sampled_from(["uniform", "pointwise"])
+norms = strategies.norms()
+quantifiers = strategies.quantifiers()
+eps_likes = strategies.eps_likes()
 class_counts = st.integers(3, 6)
 
 ratios = st.fractions(min_value=Fraction(1, 10**6), max_value=1000, max_denominator=10**6)
-positive_floats = st.floats(
-    min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False, allow_subnormal=True
-)
 decimal_texts = st.decimals(min_value="0.0001", max_value="9999", places=4).map(str)
 ratio_texts = st.tuples(st.integers(1, 999), st.integers(1, 999)).map(lambda p: f"{p[0]}/{p[1]}")
-eps_likes = st.one_of(ratios, positive_floats, decimal_texts, ratio_texts, st.integers(1, 1000))
 eps_texts = st.one_of(decimal_texts, ratio_texts, ratios.map(format_eps))
-
-
-def subsets(count: int, least: int = 1) -> st.SearchStrategy[list[int]]:
-    """Sets of classes that are neither empty nor everything."""
-    labels = st.integers(0, count - 1)
-    return st.lists(labels, min_size=least, max_size=count - 1, unique=True)
-
-
-@st.composite
-def affinity_sets(draw, count: int, *, covered: bool = True) -> AffinitySets:
-    """Affinity sets, overlapping or not; with ``covered``, each class lies in one at least."""
-    sets = AffinitySets(draw(st.lists(subsets(count), min_size=1, max_size=4)), count)
-    if not covered:
-        return sets
-    return AffinitySets([*sets.sets, *([label] for label in sets.uncovered)], count)
-
-
-@st.composite
-def targeted(draw, count: int) -> Targeted:
-    allowed = []
-    for label in range(count):
-        others = [other for other in range(count) if other != label]
-        extra = draw(st.lists(st.sampled_from(others), max_size=count - 2, unique=True))
-        allowed.append([label, *extra])
-    return Targeted(allowed, eps=draw(eps_likes), norm=draw(norms))
-
-
-@st.composite
-def simple_properties(draw, count: int, *, covered: bool = True) -> Property:
-    """A property of any kind that is not composed, fit for ``count`` classes."""
-    ball = {"eps": draw(eps_likes), "norm": draw(norms)}
-    k = draw(st.integers(1, count - 1))
-    match draw(st.sampled_from(["local", "top-k", "relaxed-top-k", "affinity", "targeted"])):
-        case "local":
-            return Local(**ball)
-        case "top-k":
-            return TopK(k, **ball)
-        case "relaxed-top-k":
-            return RelaxedTopK(k, **ball, quantifier=draw(quantifiers))
-        case "affinity":
-            sets = draw(affinity_sets(count, covered=covered))
-            return Affinity(sets, **ball, quantifier=draw(quantifiers))
-        case _:
-            return draw(targeted(count))
-
-
-def properties(count: int, *, covered: bool = True) -> st.SearchStrategy[Property]:
-    """Any property, composed or not, fit for ``count`` classes."""
-    return st.recursive(
-        simple_properties(count, covered=covered),
-        lambda inner: st.builds(
-            lambda kind, parts: kind(*parts),
-            st.sampled_from([Conjunction, Disjunction]),
-            st.lists(inner, min_size=1, max_size=3),
-        ),
-        max_leaves=4,
-    )
-
-
-def logits(count: int) -> st.SearchStrategy[Logits]:
-    """Exact logits from so few values that ties are common."""
-    value = st.integers(0, 4).map(lambda half: Fraction(half, 2))
-    return st.tuples(*[value] * count)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A property, the logits at x, and the logits at the points of each of its balls."""
-
-    prop: Property
-    centre: Logits
-    points: dict[Ball, list[Logits]]
-
-    def logits_in(self, ball: Ball) -> list[Logits]:
-        return self.points[ball]
-
-
-def nearby(centre: Logits) -> st.SearchStrategy[Logits]:
-    """Logits that differ from ``centre`` in one or two places only, so that much stays as it is."""
-    place = st.integers(0, len(centre) - 1)
-    change = st.integers(-2, 2).map(lambda half: Fraction(half, 2))
-
-    def moved(changes: list[tuple[int, Fraction]]) -> Logits:
-        values = list(centre)
-        for where, by in changes:
-            values[where] += by
-        return tuple(values)
-
-    return st.lists(st.tuples(place, change), max_size=2).map(moved)
-
-
-@st.composite
-def points_around(draw, centre: Logits) -> list[Logits]:
-    """At least one point; whether x itself is among them is left to chance."""
-    anything = st.one_of(nearby(centre), nearby(centre), logits(len(centre)))
-    return draw(st.lists(anything, min_size=1, max_size=4))
-
-
-@st.composite
-def scenes(draw, prop: st.SearchStrategy[Property] | None = None, count: int | None = None):
-    """A scene for any property, or for one drawn from ``prop`` with ``count`` classes."""
-    count = draw(class_counts) if count is None else count
-    chosen = draw(properties(count, covered=False) if prop is None else prop)
-    centre = draw(logits(count))
-    points = {ball: draw(points_around(centre)) for ball in dict.fromkeys(chosen.balls)}
-    return Scene(chosen, centre, points)
 
 
 class_names_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=6).map(

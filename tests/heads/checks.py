@@ -5,7 +5,6 @@ Each returns a list of contradictions, empty where all is well.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,10 +17,9 @@ from relaxcert.heads import certify as certify_module
 from relaxcert.heads import head as head_module
 from relaxcert.heads.links import EstimatedLinks
 from relaxcert.lipschitz.power import initial_iterate
-from relaxcert.spec import Ball, Local, Property, RelaxedTopK, TopK
-from relaxcert.spec.reference import holds
-from tests.lipschitz.exact import norm_within
-from tests.networks import directions, exact_rows, linear, randn
+from relaxcert.spec import Local, Property, RelaxedTopK, TopK
+from relaxcert.testing.sampling import violations
+from tests.networks import linear, randn
 
 
 @dataclass(frozen=True)
@@ -38,46 +36,10 @@ class GivenLinks:
         return self.logits.gather(1, labels)[:, :, None] - self.logits[:, None, :]
 
 
-def steepest_functionals(backbone: nn.Module, point: Tensor) -> Tensor:
-    """Gradients of all logit differences at a point: (classes^2, features)."""
-    jacobian = torch.autograd.functional.jacobian(lambda x: backbone(x[None])[0], point)
-    return (jacobian[:, None] - jacobian[None]).reshape(-1, point.numel())
-
-
-def points_of_ball(backbone: nn.Module, point: Tensor, ball: Ball, seed: int) -> Tensor:
-    """Points on the sphere (a hair inside) and inside the ball, among them the worst known."""
-    functionals = steepest_functionals(backbone, point)
-    moves = directions(ball.norm, point.numel(), seed, functionals).to(point)
-    eps = float(ball.eps)
-    points = torch.cat([point + eps * (1 - 1e-9) * moves, point + eps / 2 * moves])
-    inside = [
-        norm_within([a - b for a, b in zip(row, centre, strict=True)], ball.norm, eps)
-        for centre in exact_rows(point[None])
-        for row in exact_rows(points)
-    ]
-    return points[torch.tensor(inside)]
-
-
 def refuted_certificates(net: GloRoNet, inputs: Tensor, seed: int = 0) -> list[int]:
     """Indices of points that are certified although the definition fails in their ball."""
-    cert = net.certify(inputs)
-    backbone = copy.deepcopy(net.backbone).double().eval()
-    return [
-        index
-        for index in torch.nonzero(cert.certified).flatten().tolist()
-        if not _holds_around(net.prop, backbone, inputs[index].double(), seed)
-    ]
-
-
-def _holds_around(prop: Property, backbone: nn.Module, point: Tensor, seed: int) -> bool:
-    with torch.no_grad():
-        (centre,) = exact_rows(backbone(point[None]))
-    listed = {}
-    for ball in dict.fromkeys(prop.balls):
-        points = points_of_ball(backbone, point, ball, seed)
-        with torch.no_grad():
-            listed[ball] = [centre, *exact_rows(backbone(points))]
-    return holds(prop, centre, listed.__getitem__)
+    found = violations(net, inputs, net.certify(inputs), seed=seed)
+    return [violation.index for violation in found]
 
 
 def linear_net(seed: int, prop: Property, classes: int = 4, features: int = 3) -> GloRoNet:

@@ -28,6 +28,7 @@ FLOORS = {
     "smt": 5,
     "interop": 5,
     "testing": 6,
+    "checks": 7,
     "report": 6,
     "cli": 7,
     "__main__": 8,
