@@ -73,6 +73,10 @@ class OutOfRangeWarning(UserWarning):
     """Inputs outside the region that a network was made for, such as angles in degrees."""
 
 
+class CacheWarning(UserWarning):
+    """A cached result is damaged, or cannot be kept: it is computed anew."""
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)

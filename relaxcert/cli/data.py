@@ -1,0 +1,133 @@
+"""``relaxcert data``: make labelled samples, as .npz files that the other commands read."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+
+from relaxcert.cli.common import Json, Seed, console, table
+from relaxcert.data.acasxu import acasxu, closest_pair, labeller_of
+from relaxcert.data.files import read_points
+from relaxcert.data.hcas import CLASS_NAMES, hcas
+from relaxcert.data.landsat import Split
+from relaxcert.errors import InvalidInput
+from relaxcert.files import write_atomically
+from relaxcert.interop import read_nnet
+from relaxcert.interop.nnet import NNet
+from relaxcert.report.verdicts import to_json
+
+app = typer.Typer(help="Make labelled samples: ACAS Xu from a network, HCAS from scratch.")
+
+Out = Annotated[
+    Path, typer.Option(help="Folder for train, validation, test and uniform .npz (x, y).")
+]
+Train = Annotated[int, typer.Option("--train", min=5, help="Points of the train part.")]
+Validation = Annotated[int, typer.Option("--validation", min=5, help="Of the validation part.")]
+Test = Annotated[int, typer.Option("--test", min=5, help="Of the test and the uniform part.")]
+
+
+@app.command("acasxu")
+def acasxu_command(
+    network: Annotated[Path, typer.Argument(help="An ACAS Xu network, .nnet.")],
+    out: Out,
+    points: Annotated[
+        Path | None,
+        typer.Option(
+            help="Label these encounters instead of a sample: rho (feet), theta, psi (radians), "
+            "v_own, v_int (feet/s); .csv, .npy or .npz. Written to points.npz, normalised."
+        ),
+    ] = None,
+    train: Train = 50_000,
+    validation: Validation = 10_000,
+    test: Test = 20_000,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Label random encounters by a public ACAS Xu network, equally many of each advisory.
+
+    A reconstruction of the data of Leino and Fredrikson 2021, Appendix D, who state neither network
+    nor distribution nor size. The uniform part is not balanced. Inputs are normalised as the
+    network's file says; labels are the advisories, clear of conflict, weak left, weak right,
+    strong left, strong right.
+
+    Example: [bold]relaxcert data acasxu ACASXU_run2a_1_1_batch_2000.nnet --out acasxu[/bold]
+    """
+    read = read_nnet(network)
+    if points is not None:
+        target = _label_points(read, points, out)
+        console().print(f"written to {target}", markup=False)
+        return
+    identity = hashlib.sha256(network.read_bytes()).hexdigest()
+    parts = acasxu(read.network, identity=identity, sizes=(train, validation, test), seed=seed)
+    _write(parts, out, json=json)
+
+
+@app.command("hcas")
+def hcas_command(
+    out: Out,
+    speeds: Annotated[
+        int, typer.Option(help="1: both aircraft at 200 feet/s, three inputs; 3: five inputs.")
+    ] = 3,
+    previous: Annotated[
+        int, typer.Option(min=0, max=4, help="Previous advisory: 0 COC, 1 WL, 2 WR, 3 SL, 4 SR.")
+    ] = 0,
+    train: Train = 50_000,
+    validation: Validation = 10_000,
+    test: Test = 20_000,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Solve the HorizontalCAS decision process and sample its advisories; no download.
+
+    The first time takes seconds; the table is then kept in the cache (RELAXCERT_CACHE).
+
+    Example: [bold]relaxcert data hcas --out hcas[/bold]
+    """
+    parts = hcas(speeds=speeds, previous=previous, sizes=(train, validation, test), seed=seed)
+    _write(parts, out, json=json)
+
+
+def _label_points(read: NNet, points: Path, out: Path) -> Path:
+    inputs, _ = read_points(points, features=5)
+    physical = inputs.flatten(1)
+    read.warn_if_outside(physical)
+    normalised = read.normalise(physical)
+    labels = labeller_of(read.network)(normalised.numpy())
+    return _write_part(out / "points.npz", normalised, torch.from_numpy(labels))
+
+
+def _write(parts: dict[str, Split], out: Path, *, json: bool) -> None:
+    for name, split in parts.items():
+        _write_part(out / f"{name}.npz", split.inputs, split.labels)
+    counts = {
+        name: split.labels.bincount(minlength=len(CLASS_NAMES)).tolist()
+        for name, split in parts.items()
+    }
+    closest = closest_pair(parts["test"].inputs, parts["test"].labels)
+    if json:
+        summary = {"out": str(out), "class_names": CLASS_NAMES, "counts": counts}
+        typer.echo(to_json({**summary, "closest_pair_in_test": closest}, indent=2))
+        return
+    rows = [[name, *map(str, found), f"{max(found) / sum(found):.3f}"] for name, found in
+            counts.items()]
+    columns = ("part", *CLASS_NAMES, "largest share")
+    console().print(table(f"written to {out}", columns, rows))
+    console().print(f"closest differently-labelled pair in test: {closest:.4f} (l2, normalised)")
+
+
+def _write_part(path: Path, inputs: Tensor, labels: Tensor) -> Path:
+    if len(inputs) == 0:
+        raise InvalidInput("there are no points to write.")
+    arrays = {"x": inputs.numpy(), "y": labels.numpy()}
+    return write_atomically(path, lambda name: _save(name, arrays))
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
