@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from relaxcert.data.files import read_points
-from relaxcert.data.landsat import landsat
+from relaxcert.data.landsat import Split, landsat
 from relaxcert.data.letter import letter
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
@@ -63,10 +63,13 @@ def device_of(name: str) -> torch.device:
 
 
 def load_points(data: str, net: GloRoNet | None) -> tuple[Tensor, Tensor | None]:
-    """Points and labels of ``landsat:PART``, ``letter:PART`` or of a file, checked against it."""
+    """Points and labels of landsat, letter or hcas with ``:PART``, or of a file that fits."""
     name, _, part = data.partition(":")
     if name in EMBEDDED and not Path(data).exists():
         split = EMBEDDED[name](_part(name, part or "test"))
+        return split.inputs, split.labels
+    if name == "hcas" and not Path(data).exists():
+        split = _hcas_part(part or "test")
         return split.inputs, split.labels
     features = None if net is None else features_of(net)
     classes = None if net is None else net.num_classes
@@ -79,6 +82,16 @@ def _part(name: str, part: str):  # noqa: ANN202 - the literal type is the reade
             f"--data {name}:{part} is not a part: use {name}:train, :test, :fit or :validation."
         )
     return part
+
+
+def _hcas_part(part: str) -> Split:
+    from relaxcert.data.hcas import hcas  # scipy, which the other commands do not need
+    from relaxcert.data.rejection import PARTS
+
+    if part not in PARTS:
+        known = ", ".join(f":{name}" for name in PARTS)
+        raise InvalidInput(f"--data hcas:{part} is not a part: use hcas with {known}.")
+    return hcas()[part]
 
 
 def features_of(net: GloRoNet) -> int | None:

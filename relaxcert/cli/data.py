@@ -74,6 +74,9 @@ def hcas_command(
     speeds: Annotated[
         int, typer.Option(help="1: both aircraft at 200 feet/s, three inputs; 3: five inputs.")
     ] = 3,
+    angles: Annotated[
+        int | None, typer.Option(min=9, help="Grid points of the angles. Default: 41, or 31 for 3.")
+    ] = None,
     previous: Annotated[
         int, typer.Option(min=0, max=4, help="Previous advisory: 0 COC, 1 WL, 2 WR, 3 SL, 4 SR.")
     ] = 0,
@@ -89,7 +92,8 @@ def hcas_command(
 
     Example: [bold]relaxcert data hcas --out hcas[/bold]
     """
-    parts = hcas(speeds=speeds, previous=previous, sizes=(train, validation, test), seed=seed)
+    sizes = (train, validation, test)
+    parts = hcas(speeds=speeds, angles=angles, previous=previous, sizes=sizes, seed=seed)
     _write(parts, out, json=json)
 
 
@@ -114,8 +118,9 @@ def _write(parts: dict[str, Split], out: Path, *, json: bool) -> None:
         summary = {"out": str(out), "class_names": CLASS_NAMES, "counts": counts}
         typer.echo(to_json({**summary, "closest_pair_in_test": closest}, indent=2))
         return
-    rows = [[name, *map(str, found), f"{max(found) / sum(found):.3f}"] for name, found in
-            counts.items()]
+    rows = [
+        [name, *map(str, found), f"{max(found) / sum(found):.3f}"] for name, found in counts.items()
+    ]
     columns = ("part", *CLASS_NAMES, "largest share")
     console().print(table(f"written to {out}", columns, rows))
     console().print(f"closest differently-labelled pair in test: {closest:.4f} (l2, normalised)")
@@ -124,10 +129,4 @@ def _write(parts: dict[str, Split], out: Path, *, json: bool) -> None:
 def _write_part(path: Path, inputs: Tensor, labels: Tensor) -> Path:
     if len(inputs) == 0:
         raise InvalidInput("there are no points to write.")
-    arrays = {"x": inputs.numpy(), "y": labels.numpy()}
-    return write_atomically(path, lambda name: _save(name, arrays))
-
-
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
+    return write_atomically(path, lambda name: np.savez(name, x=inputs.numpy(), y=labels.numpy()))

@@ -9,18 +9,16 @@ import torch
 import typer
 
 from relaxcert.cli.common import (
-    EMBEDDED,
     Device,
     Seed,
     console,
     device_of,
     figure_cells,
-    load_points,
     property_in_words,
     table,
 )
+from relaxcert.cli.parts import load_labelled, report_parts, sources_of
 from relaxcert.data.landsat import Split
-from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import save_model
 from relaxcert.metrics import clean_accuracy_name
@@ -36,11 +34,18 @@ def train(
     ] = "landsat-rt3",
     data: Annotated[
         str | None,
-        typer.Option(help="Training data: a .npz with x and y, or landsat:train. Default: ours."),
+        typer.Option(
+            help="Training data: a .npz with x and y, a folder that relaxcert data wrote (its test "
+            "parts are reported on), landsat:train, or hcas. Default: the recipe's own."
+        ),
     ] = None,
     validation: Annotated[
         str | None,
         typer.Option(help="Labelled points certified during training, e.g. landsat:validation."),
+    ] = None,
+    test: Annotated[
+        list[str] | None,
+        typer.Option(help="Labelled points to report on after training; may be repeated."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the model and checkpoints.")] = Path("runs"),
     epochs: Annotated[
@@ -56,7 +61,8 @@ def train(
     """Train a network that carries a property.
 
     Examples: [bold]relaxcert train --recipe landsat-rt3 --out runs/rt3[/bold],
-    [bold]relaxcert train --recipe my-recipe.toml --data mine.npz --out runs/mine[/bold]
+    [bold]relaxcert train --recipe my-recipe.toml --data mine.npz --out runs/mine[/bold],
+    [bold]relaxcert train --recipe acasxu-fast --data acasxu --out runs/acasxu[/bold]
     """
     if list_:
         _print_recipes()
@@ -65,8 +71,13 @@ def train(
     if epochs is not None:
         settings = chosen.optimisation.model_copy(update={"epochs": epochs})
         chosen = chosen.model_copy(update={"optimisation": settings})
-    points = _split(data or _default_data(chosen), "--data")
-    checked = None if validation is None else _split(validation, "--validation")
+    source, tests = sources_of(chosen, data)
+    points = load_labelled(source, "--data")
+    checked = None if validation is None else load_labelled(validation, "--validation")
+    parts = {
+        name: load_labelled(where, "--test")
+        for name, where in ({name: name for name in test} if test else tests).items()
+    }
     net = network_of(chosen, points, seed).to(device_of(device))
     history = fit(
         net,
@@ -81,6 +92,8 @@ def train(
     names = load_document(chosen.property).class_names
     save_model(net, target, class_names=names, notes={"recipe": chosen.name, "seed": str(seed)})
     _report(net, history, checked, target)
+    if parts:
+        report_parts(console(), net, parts, names)
 
 
 def network_of(recipe: Recipe, points: Split, seed: int) -> GloRoNet:
@@ -92,21 +105,6 @@ def network_of(recipe: Recipe, points: Split, seed: int) -> GloRoNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GloRoNet(recipe.architecture.build(features, classes), prop)
-
-
-def _default_data(recipe: Recipe) -> str:
-    if recipe.data not in EMBEDDED:
-        raise InvalidInput(
-            f"recipe {recipe.name!r} is for {recipe.data!r}, which does not ship: give --data."
-        )
-    return f"{recipe.data}:train"
-
-
-def _split(data: str, option: str) -> Split:
-    inputs, labels = load_points(data, None)
-    if labels is None:
-        raise InvalidInput(f"{option} {data} has no labels: training needs x and y in a .npz.")
-    return Split(inputs.float(), labels)
 
 
 def _print_recipes() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from relaxcert.data.cache import cached
@@ -119,6 +119,6 @@ def closest_pair(inputs: Tensor, labels: Tensor) -> float:
         inside = classes == label
         if inside.all():
             continue
-        nearest, _ = cKDTree(points[~inside]).query(points[inside])
+        nearest, _ = KDTree(points[~inside]).query(points[inside])
         distance = min(distance, float(nearest.min()))
     return distance

@@ -18,7 +18,7 @@ Progress = Callable[[int], object]
 PARTS = ("train", "validation", "test", "uniform")
 
 _BATCH = 65_536
-_MOST_BATCHES = 2_000  # 131 million points
+_MOST = 2**27  # points tried for a balanced sample
 
 
 def uniform_sample(
@@ -66,8 +66,10 @@ def balanced_sample(
     wanted = np.array([len(range(c, points, num_classes)) for c in range(num_classes)])
     kept: list[list[Points]] = [[] for _ in range(num_classes)]
     found = np.zeros(num_classes, dtype=np.int64)
-    for _ in range(_MOST_BATCHES):
-        batch = _drawn(generator, lower, upper, _BATCH)
+    # The stream of points is the same whatever the size of a batch.
+    size = min(_BATCH, max(1024, 8 * points))
+    for _ in range(_MOST // size):
+        batch = _drawn(generator, lower, upper, size)
         labels = labeller(batch)
         for label in range(num_classes):
             chosen = batch[labels == label][: wanted[label] - found[label]]
@@ -79,7 +81,7 @@ def balanced_sample(
     else:
         rare = int((found - wanted).argmin())
         raise DataError(
-            f"class {rare} occurs {found[rare]} times in {_BATCH * _MOST_BATCHES} uniform points, "
+            f"class {rare} occurs {found[rare]} times in {_MOST} uniform points, "
             f"{wanted[rare]} are needed: ask for fewer points, or sample uniformly."
         )
     inputs = np.concatenate([np.concatenate(parts) for parts in kept])
@@ -126,7 +128,9 @@ def splits_of(arrays: dict[str, np.ndarray], class_names: tuple[str, ...]) -> di
     """The parts as Splits."""
     return {
         part: Split(
-            torch.from_numpy(arrays[f"x_{part}"]), torch.from_numpy(arrays[f"y_{part}"]), class_names
+            torch.from_numpy(arrays[f"x_{part}"]),
+            torch.from_numpy(arrays[f"y_{part}"]),
+            class_names,
         )
         for part in PARTS
     }

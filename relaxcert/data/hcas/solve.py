@@ -23,9 +23,12 @@ from relaxcert.data.hcas.interpolation import cell
 from relaxcert.errors import DataError
 
 Array = NDArray[np.float64]
+State = tuple[Array, Array, Array]  # rho, theta, psi at each grid point
 
-TOLERANCE = 5e-5  # the largest change of a value in the last sweep
-SWEEPS = 600
+# The largest change of a value in the last sweep. It need not go to 0: an advisory that is kept up
+# costs 5e-5 a second, for ever.
+TOLERANCE = 1e-4
+SWEEPS = 500
 # The others follow by symmetry.
 _SOLVED = (model.COC, model.WL, model.SL)
 _BRANCHES = 3  # turns of the own aircraft
@@ -64,10 +67,11 @@ def solve(
         after_sweep: called with the number of the sweep and the largest change.
 
     Raises:
-        DataError: no convergence within 600 sweeps.
+        DataError: no convergence within 500 sweeps.
     """
     shape = (len(ranges), len(angles), len(angles))
-    state = np.meshgrid(ranges, angles, angles, indexing="ij")
+    rho, theta, psi = np.meshgrid(ranges, angles, angles, indexing="ij")
+    state = (rho, theta, psi)
     rewards = {p: _rewards(state, own, intruder, p) for p in _SOLVED}
     steps = {p: _Step(ranges, angles, state, own, intruder, p) for p in _SOLVED}
     best = np.zeros((5, *shape))
@@ -94,7 +98,7 @@ class _Step:
         self,
         ranges: Array,
         angles: Array,
-        state: list[Array],
+        state: State,
         own: float,
         intruder: float,
         previous: int,
@@ -151,7 +155,7 @@ def _place_matrix(
     return sparse.csr_array((entries, columns, starts), shape=(states, _BRANCHES * states))
 
 
-def _rewards(state: list[Array], own: float, intruder: float, previous: int) -> Array:
+def _rewards(state: State, own: float, intruder: float, previous: int) -> Array:
     """(advisory, rho, theta, psi)."""
     distance, time = model.closest_approach(*state, own, intruder)
     advisories = [
@@ -179,9 +183,7 @@ def _every_advisory_and_action(solved: dict[int, Array]) -> Array:
     """Action values likewise; in the mirror the actions change sides too."""
     return np.stack(
         [
-            solved[p]
-            if p in solved
-            else _mirrored(solved[model.MIRRORED[p]])[list(model.MIRRORED)]
+            solved[p] if p in solved else _mirrored(solved[model.MIRRORED[p]])[list(model.MIRRORED)]
             for p in range(5)
         ]
     )

@@ -110,9 +110,7 @@ def _solved(
             share = math.log(max(min(change, 1.0), TOLERANCE)) / math.log(TOLERANCE)
             after_sweep(place + share, len(pairs))
 
-        solution = solve(
-            model.RANGES, grid, float(own), float(intruder), after_sweep=report
-        )
+        solution = solve(model.RANGES, grid, float(own), float(intruder), after_sweep=report)
         # (previous, rho, theta, psi, advisory)
         tables.append(np.moveaxis(solution.values, 1, -1))
     stacked = np.stack(tables, axis=4)

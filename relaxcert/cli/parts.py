@@ -1,0 +1,87 @@
+"""Where training and test data come from, and the report on labelled parts after training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from relaxcert.cli.common import EMBEDDED, figure_cells, load_points, table
+from relaxcert.data.landsat import Split
+from relaxcert.errors import InvalidInput
+from relaxcert.heads.gloronet import GloRoNet
+from relaxcert.metrics import clean_accuracy_name
+from relaxcert.report.by_class import ClassFigures, constant_answers, figures_by_class
+from relaxcert.training.evaluation import evaluate
+from relaxcert.training.recipe import Recipe
+
+# Reported on after training, where a source has them; never trained on.
+TESTS = ("test", "uniform")
+
+
+def sources_of(recipe: Recipe, data: str | None) -> tuple[str, dict[str, str]]:
+    """The training data and the test parts that go with it, as texts for ``load_labelled``.
+
+    A folder that ``relaxcert data`` wrote holds both; so does ``hcas``, which is made here.
+
+    Raises:
+        InvalidInput: no data, and the recipe's own does not ship.
+    """
+    if data is None:
+        if recipe.data in EMBEDDED:
+            return f"{recipe.data}:train", {}
+        if recipe.data != "hcas":
+            raise InvalidInput(
+                f"recipe {recipe.name!r} is for {recipe.data!r}, which does not ship: give --data."
+            )
+        data = "hcas"
+    folder = Path(data)
+    if folder.is_dir():
+        found = {name: folder / f"{name}.npz" for name in TESTS}
+        tests = {name: str(file) for name, file in found.items() if file.is_file()}
+        return str(folder / "train.npz"), tests
+    if data == "hcas":
+        return "hcas:train", {name: f"hcas:{name}" for name in TESTS}
+    return data, {}
+
+
+def load_labelled(data: str, option: str) -> Split:
+    """Points with labels.
+
+    Raises:
+        InvalidInput: there are no labels.
+    """
+    inputs, labels = load_points(data, None)
+    if labels is None:
+        raise InvalidInput(f"{option} {data} has no labels: training needs x and y in a .npz.")
+    return Split(inputs.float(), labels)
+
+
+def report_parts(
+    screen: Console, net: GloRoNet, parts: Mapping[str, Split], class_names: Sequence[str] | None
+) -> None:
+    """Figures of each part and class, beside what a constant answer would score."""
+    device = next(net.backbone.parameters()).device
+    clean = clean_accuracy_name(net.prop)
+    columns = ("data", "points", "VRA", "rejection rate", clean, "top-1 accuracy")
+    rows: list[list[str]] = []
+    classes: list[tuple[str, list[ClassFigures]]] = []
+    for name, split in parts.items():
+        labels = split.labels.to(device)
+        figures, certificates = evaluate(net, split.inputs.to(device), labels)
+        rows.append([name, str(figures.points), *figure_cells(figures)])
+        constant = constant_answers(split.labels, net.prop, net.num_classes)
+        for answer, vra in constant.items():
+            rows.append([f"  constant answer, {answer}", "", f"{vra:.3f}", "0.000", "", ""])
+        classes.append((name, figures_by_class(certificates, labels, class_names)))
+    screen.print(table("Level R", columns, rows))
+    for name, lines in classes:
+        screen.print(table(f"{name}, by class", columns, [_cells(line) for line in lines]))
+
+
+def _cells(line: ClassFigures) -> list[str]:
+    shares = (line.vra, line.rejection_rate, line.clean_accuracy, line.top1_accuracy)
+    texts = ["-" if math.isnan(share) else f"{share:.3f}" for share in shares]
+    return [line.name, str(line.points), *texts]
