@@ -68,7 +68,7 @@ def attack(
     centre = inputs.detach().double()
     if not bool(centre.isfinite().all()):
         raise InvalidInput("inputs holds NaN or infinity: remove such points before an attack.")
-    bounds = net.verify()
+    bounds = net.verify(tuple(centre.shape[1:]))
     with torch.no_grad():
         at_centre = forward_with_error(centre, bounds.exact, bounds)
         doubt = _doubt(at_centre, bounds, net.prop.balls[0].norm)
@@ -106,7 +106,7 @@ def _minimise(
         offset = _project(offset * (1e-3 * radius if restart == 0 else 1e3 * radius), radius, norm)
         for step in range(steps + 1):
             offset.requires_grad_()
-            margin = target.margin(_logits(centre + offset, bounds))
+            margin = target.margin(bounds.exact.run(centre + offset))
             (gradient,) = torch.autograd.grad(margin.sum(), offset)
             offset = offset.detach()
             better = margin.detach() < lowest
@@ -115,13 +115,6 @@ def _minimise(
             length = radius * max(0.02, 1.0 - step / steps)
             offset = _project(offset - length * _steepest(gradient, norm), radius, norm)
     return best, lowest
-
-
-def _logits(inputs: Tensor, bounds: VerifiedBounds) -> Tensor:
-    hidden = inputs
-    for link in bounds.exact.links:
-        hidden = link.layer(hidden)
-    return hidden
 
 
 def _provably_broken(

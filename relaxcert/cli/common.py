@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,11 +97,12 @@ def _hcas_part(part: str) -> Split:
 
 def features_of(net: GloRoNet) -> int | None:
     """The number of features a point that a network takes, if its first linear layer tells."""
-    for link in net.lipschitz.live_chain().links:
-        if isinstance(link.layer, torch.nn.Linear):
-            return link.layer.in_features
-        if not isinstance(link.layer, torch.nn.Flatten | torch.nn.Identity):
-            continue
+    shape = net.lipschitz.input_shape
+    if shape is not None:
+        return math.prod(shape)
+    for node in net.lipschitz.live_graph().layers:
+        if isinstance(node.layer, torch.nn.Linear):
+            return node.layer.in_features
     return None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from relaxcert.errors import InvalidInput
+from relaxcert.errors import InvalidInput, StaleBounds
 from relaxcert.heads.certificates import Certificates
 from relaxcert.heads.links import ProvedLinks
 from relaxcert.heads.outcome import Head, Outcome
@@ -48,6 +48,8 @@ def certificates_of(
     finite = inputs.isfinite().flatten(1).all(1)
     try:
         forward = forward_with_error(inputs, bounds.exact, bounds)
+    except StaleBounds:
+        raise
     except RuntimeError as error:
         raise InvalidInput(
             f"inputs of shape {tuple(inputs.shape)} do not fit the backbone: {error}"

@@ -14,10 +14,11 @@ from relaxcert.heads.certify import certificates_of, check_logits, proved_links
 from relaxcert.heads.head import Head, compile_property
 from relaxcert.heads.links import EstimatedLinks, Links
 from relaxcert.lipschitz.arithmetic import check_arithmetic, check_float32_products
-from relaxcert.lipschitz.chain import chain_of
 from relaxcert.lipschitz.directed import unit_of
 from relaxcert.lipschitz.forward import forward_with_error
+from relaxcert.lipschitz.graph import Graph
 from relaxcert.lipschitz.network import NetworkLipschitz
+from relaxcert.lipschitz.tracing import trace
 from relaxcert.lipschitz.verified import VerifiedBounds
 from relaxcert.spec.ball import Ball
 from relaxcert.spec.canonical import digest
@@ -29,24 +30,38 @@ class GloRoNet(nn.Module):
 
     Args:
         backbone: (batch, ...) -> (batch, classes); nn.Sequential (nested at will) of layers that
-            have a Lipschitz rule.
+            have a Lipschitz rule, or a module whose ``forward`` joins such layers by sums and
+            concatenations.
         prop: the property to guarantee.
         num_classes: needed only if the last layer is not nn.Linear.
+        input_shape: of one point, without the batch, e.g. (3, 32, 32). Bounds of convolutions
+            depend on it. If not given it is that of the first points seen; bounds that depend on
+            it are proved anew for points of any other shape.
 
     Raises:
         UnsupportedLayer: the backbone holds a layer without a rule; names its path.
         InvalidProperty, VacuousProperty: the property does not fit the number of classes.
     """
 
-    def __init__(self, backbone: nn.Module, prop: Property, num_classes: int | None = None) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        prop: Property,
+        num_classes: int | None = None,
+        *,
+        input_shape: tuple[int, ...] | None = None,
+    ) -> None:
         super().__init__()
-        classes = _count_classes(backbone, num_classes)
+        shape = _checked_shape(input_shape)
+        classes = _count_classes(trace(backbone), num_classes)
         prop.check(classes)
         self.backbone = backbone
         self._prop = prop
         self.num_classes = classes
         self.head: Head = compile_property(prop, classes)
-        self.lipschitz = NetworkLipschitz(backbone, [ball.norm for ball in prop.balls], classes)
+        self.lipschitz = NetworkLipschitz(
+            backbone, [ball.norm for ball in prop.balls], classes, shape
+        )
 
     @property
     def prop(self) -> Property:
@@ -75,7 +90,8 @@ class GloRoNet(nn.Module):
         inputs = self._in_weight_dtype(inputs)
         if self.training:
             logits = self.backbone(inputs)
-            outcome = self.head.margin(logits, self._estimated(logits, margin_scale))
+            shape = tuple(inputs.shape[1:])
+            outcome = self.head.margin(logits, self._estimated(logits, shape, margin_scale))
             return with_training_bottom(logits, outcome)
         return self._proved_forward(inputs)
 
@@ -98,7 +114,7 @@ class GloRoNet(nn.Module):
         """
         exact = _exact_inputs(inputs)
         check_arithmetic(exact.device)
-        bounds = self.verify()
+        bounds = self.verify(tuple(exact.shape[1:]))
         size = max(1, len(exact)) if batch_size is None else _checked_batch_size(batch_size)
         starts = range(0, max(1, len(exact)), size)
         with torch.no_grad(), torch.autocast(exact.device.type, enabled=False):
@@ -108,10 +124,16 @@ class GloRoNet(nn.Module):
             ]
         return concatenate(batches)
 
-    def verify(self) -> VerifiedBounds:
-        """Return verified bounds of the present weights, computing them if needed."""
+    def verify(self, input_shape: tuple[int, ...] | None = None) -> VerifiedBounds:
+        """Return verified bounds of the present weights, computing them if needed.
+
+        ``input_shape``: of the points to certify (without the batch); default: the last one.
+
+        Raises:
+            InvalidInput: the shape is needed and not known, or does not fit the backbone.
+        """
         self._check_backbone()
-        return self.lipschitz.verified()
+        return self.lipschitz.verified(_checked_shape(input_shape))
 
     @property
     def digest(self) -> str:
@@ -122,8 +144,10 @@ class GloRoNet(nn.Module):
         """The property."""
         return f"prop={self.prop!r}"
 
-    def _estimated(self, logits: Tensor, margin_scale: float) -> Callable[[Ball], Links]:
-        estimates = self.lipschitz.estimated()
+    def _estimated(
+        self, logits: Tensor, shape: tuple[int, ...], margin_scale: float
+    ) -> Callable[[Ball], Links]:
+        estimates = self.lipschitz.estimated(shape)
 
         def links_in(ball: Ball) -> Links:
             product, pairs = estimates[ball.norm]
@@ -145,16 +169,20 @@ class GloRoNet(nn.Module):
                 "dropout is not 1-Lipschitz: call net.eval()."
             )
         compiling = torch.compiler.is_compiling()
+        shape = tuple(inputs.shape[1:])
         if compiling:
             bounds = self.lipschitz.present
-            if bounds is None:
-                raise StaleBounds("call net.verify() before compiling the network in eval mode.")
+            if bounds is None or not bounds.covers(shape):
+                raise StaleBounds(
+                    "call net.verify() before compiling the network in eval mode, and again for "
+                    f"inputs of another shape (now {shape})."
+                )
         else:
             check_arithmetic(inputs.device)
             check_float32_products(inputs.device)
-            bounds = self.verify()
+            bounds = self.verify(shape)
         with torch.autocast(inputs.device.type, enabled=False):
-            forward = forward_with_error(inputs, self.lipschitz.live_chain(), bounds)
+            forward = forward_with_error(inputs, self.lipschitz.live_graph(shape), bounds)
         check_logits(forward.logits, len(inputs), self.num_classes)
         with torch.no_grad():
             links_in = proved_links(forward, bounds)
@@ -177,9 +205,20 @@ class GloRoNet(nn.Module):
         return inputs.to(weights.dtype)
 
 
-def _count_classes(backbone: nn.Module, num_classes: int | None) -> int:
-    last = chain_of(backbone).last
-    found = last.layer.out_features if last is not None else None
+def _checked_shape(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    if shape is None:
+        return None
+    sizes = tuple(int(size) for size in shape)
+    if not sizes or min(sizes) < 1:
+        raise InvalidInput(
+            f"input_shape={shape} must hold the positive sizes of one point, without the batch, "
+            "e.g. (3, 32, 32)."
+        )
+    return sizes
+
+
+def _count_classes(graph: Graph, num_classes: int | None) -> int:
+    found = None if graph.last is None else len(graph.last_weight)
     if found is None and num_classes is None:
         raise InvalidInput("num_classes is missing: the last layer is not nn.Linear, so give it.")
     if found is not None and num_classes is not None and found != num_classes:

@@ -1,6 +1,6 @@
 """Floor 2: how far the logits can move. Rules per layer, estimates, verified bounds, rounding."""
 
-from relaxcert.lipschitz import rules_elementwise  # noqa: F401 # pyright: ignore[reportUnusedImport]
+from relaxcert.lipschitz import rules, rules_elementwise, rules_exact, rules_scaling
 from relaxcert.lipschitz.network import NetworkLipschitz
 from relaxcert.lipschitz.registry import Bound, Rounding, Rule, rule, supported
 from relaxcert.lipschitz.spectral import verified_spectral_norm
@@ -19,3 +19,6 @@ __all__ = [
     "verified_spectral_norm",
     "verify",
 ]
+
+# Importing a module of rules registers them.
+RULE_MODULES = (rules, rules_elementwise, rules_exact, rules_scaling)

@@ -1,8 +1,10 @@
 """The forward pass with a bound on its own rounding (level R, the centre).
 
-For each layer with verified constant sigma and fresh rounding r (see ``Rounding``):
+For each node with verified constant sigma and fresh rounding r (see ``Rounding``):
 
-    e_l = sigma_l e_(l-1) + r_l        ||computed h_l - exact h_l|| <= e_l
+    layer            e = sigma e_a + r        ||computed h - exact h|| <= e
+    sum              e = e_a + e_b + r
+    concatenation    e = norm of (e_a, e_b, ...)
 
 and for the logits of the last Linear layer, per class j (Cauchy-Schwarz on |w_j| . |h|):
 
@@ -19,11 +21,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relaxcert.lipschitz.chain import Chain
+from relaxcert.errors import StaleBounds
 from relaxcert.lipschitz.directed import ETA, INFLATE, gamma, norm_up, tensor_up, unit_of
+from relaxcert.lipschitz.graph import Graph, Node
 from relaxcert.lipschitz.matrix import ORDER
 from relaxcert.lipschitz.registry import Rounding
-from relaxcert.lipschitz.verified import LastLayer, VerifiedBounds
+from relaxcert.lipschitz.verified import LastLayer, NodeBound, VerifiedBounds
 from relaxcert.spec.ball import Norm
 
 # Above float32's and float64's unit together: a float32 margin that is positive then implies that
@@ -46,30 +49,83 @@ class Forward:
     error: dict[Norm, Tensor]
 
 
-def forward_with_error(inputs: Tensor, chain: Chain, bounds: VerifiedBounds) -> Forward:
-    """Run ``chain`` (the exact float64 copy, or the live network) on inputs of its own dtype."""
-    hidden = inputs
+@dataclass(frozen=True, slots=True)
+class _State:
+    """A node's value, its error in each norm, and NaN for points about which nothing is known."""
+
+    value: Tensor
+    unknown: Tensor
+    error: dict[Norm, Tensor]
+
+
+def forward_with_error(inputs: Tensor, graph: Graph, bounds: VerifiedBounds) -> Forward:
+    """Run ``graph`` (the exact float64 copy, or the live network) on inputs of its own dtype.
+
+    Raises:
+        StaleBounds: the bounds were proved for another shape of the input.
+    """
+    if not bounds.covers(tuple(inputs.shape[1:])):
+        raise StaleBounds(
+            f"inputs have shape {tuple(inputs.shape[1:])}, but the bounds were proved for "
+            f"{bounds.input_shape}, and those of other sizes may be larger: verify again."
+        )
     # Infinity may vanish again (ReLU makes 0 of minus infinity), also that of an overflow: from
     # there on nothing is known.
     unknown = _nan_where_not_finite(inputs)
-    error: dict[Norm, Tensor] = {norm: unknown.clone() for norm in bounds.norms}
-    for index, link in enumerate(chain.body):
-        output: Tensor = link.layer(hidden)
-        with torch.no_grad():
-            # Layers that round nothing copy or compare, so nothing overflows in them.
-            if any(proved.body[index][1].operations for proved in bounds.norms.values()):
-                unknown = unknown + _nan_where_not_finite(output)
-            for norm, proved in bounds.norms.items():
-                bound, rounding = proved.body[index]
-                fresh = _fresh(rounding, hidden, output, norm) + unknown
-                # A bound of inf times an error of 0 is NaN, and NaN is never certified.
-                error[norm] = (error[norm] * bound.value + fresh) * INFLATE
-        hidden = output
-    if chain.last is None or bounds.last is None:
-        return Forward(hidden, torch.zeros_like(hidden, dtype=torch.float64), error)
-    logits: Tensor = chain.last.layer(hidden)
+    states = [_State(inputs, unknown, {norm: unknown.clone() for norm in bounds.norms})]
+    for index, node in enumerate(graph.body):
+        if index > 0:
+            parts = [states[place] for place in node.operands]
+            states.append(
+                _after(node, parts, {n: proved.body[index] for n, proved in bounds.norms.items()})
+            )
+    features = states[graph.features]
+    if graph.last is None or bounds.last is None:
+        slack = torch.zeros_like(features.value, dtype=torch.float64)
+        return Forward(features.value, slack, features.error)
+    logits = graph.last.run([features.value])
     with torch.no_grad():
-        return Forward(logits, _slack(hidden, bounds.last), error)
+        return Forward(logits, _slack(features.value, bounds.last), features.error)
+
+
+def _after(node: Node, operands: list[_State], proved: dict[Norm, NodeBound]) -> _State:
+    """Run one node and carry the errors through it."""
+    values = [operand.value for operand in operands]
+    with torch.no_grad():
+        # Before the node runs, which may overwrite its operand.
+        sizes = {
+            norm: norm_up(values[0], ORDER[norm]) if known.rounding.input_gain > 0.0 else 0.0
+            for norm, known in proved.items()
+        }
+    output = node.run(values)
+    with torch.no_grad():
+        unknown = operands[0].unknown
+        for operand in operands[1:]:
+            unknown = unknown + operand.unknown
+        # Layers that round nothing copy or compare, so nothing overflows in them.
+        if any(known.rounding.operations for known in proved.values()):
+            unknown = unknown + _nan_where_not_finite(output)
+        error: dict[Norm, Tensor] = {
+            norm: _carried(node, known, [operand.error[norm] for operand in operands], norm)
+            for norm, known in proved.items()
+        }
+        for norm, known in proved.items():
+            fresh = _fresh(known.rounding, sizes[norm], output, norm) + unknown
+            error[norm] = (error[norm] + fresh) * INFLATE
+    return _State(output, unknown, error)
+
+
+def _carried(node: Node, known: NodeBound, errors: list[Tensor], norm: Norm) -> Tensor:
+    """What becomes of the operands' errors: a little low, for the caller to inflate."""
+    if node.kind == "layer":
+        # A bound of inf times an error of 0 is NaN, and NaN is never certified.
+        return errors[0] * known.bound.value
+    stacked = torch.stack(errors)
+    if node.kind == "sum" or norm == "l1":
+        return stacked.sum(0)
+    if norm == "linf":
+        return stacked.amax(0)
+    return norm_up(stacked.T, 2.0)
 
 
 def _nan_where_not_finite(values: Tensor) -> Tensor:
@@ -77,14 +133,16 @@ def _nan_where_not_finite(values: Tensor) -> Tensor:
     return values.detach().flatten(1).sum(1, dtype=torch.float64) * 0.0
 
 
-def _fresh(rounding: Rounding, hidden: Tensor, output: Tensor, norm: Norm) -> Tensor | float:
+def _fresh(rounding: Rounding, size: Tensor | float, output: Tensor, norm: Norm) -> Tensor | float:
+    """gamma_n (input_gain ||h|| + output_gain ||z|| + offset) + underflow; ``size`` is ||h||."""
     if rounding.operations == 0:
         return 0.0
     order = ORDER[norm]
     # A layer that acts on the last dimension adds its bias once for each place of the others.
-    total: Tensor | float = rounding.offset * math.prod(output.shape[1:-1])
+    places = 1 if rounding.offset_is_total else math.prod(output.shape[1:-1])
+    total: Tensor | float = rounding.offset * places
     if rounding.input_gain > 0.0:
-        total = total + rounding.input_gain * norm_up(hidden, order)
+        total = total + rounding.input_gain * size
     if rounding.output_gain > 0.0:
         total = total + rounding.output_gain * norm_up(output, order)
     return gamma(rounding.operations, _unit(output)) * total + _underflow(

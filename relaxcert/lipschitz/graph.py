@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from relaxcert.errors import UnsupportedLayer
+from relaxcert.errors import InvalidInput, RelaxcertError, UnsupportedLayer
 from relaxcert.lipschitz.registry import Rule
+from relaxcert.lipschitz.structure import settings_of
 
 NodeKind = Literal["input", "layer", "sum", "concatenation"]
 
@@ -27,7 +28,8 @@ class Node:
         rule: for a layer: its rule.
         sign: for a sum: 1 or -1.
         dim: for a concatenation: along which dimension (never the batch).
-        shape: shape of the result for one point, if the shape of the input is known.
+        shape: shape of the result for one point, if the shape of the input is known; ``rule`` is
+            then that of this very shape (:meth:`Rule.at`).
     """
 
     name: str
@@ -45,14 +47,36 @@ class Node:
         return self.kind if self.layer is None else type(self.layer).__name__
 
     def run(self, operands: Sequence[Tensor]) -> Tensor:
-        """Compute the node; each operand (batch, ...)."""
+        """Compute the node; each operand (batch, ...).
+
+        Raises:
+            UnsupportedLayer: operands of a sum that differ in shape, or a concatenation of points.
+        """
         if self.kind == "layer" and self.layer is not None:
             return self.layer(operands[0])
         if self.kind == "sum":
-            return operands[0] + operands[1] if self.sign > 0 else operands[0] - operands[1]
+            return self._sum(operands[0], operands[1])
         if self.kind == "concatenation":
-            return torch.cat(list(operands), dim=self.dim)
+            return self._concatenation(operands)
         raise UnsupportedLayer(f"node {self.name} ({self.kind}) computes nothing.")
+
+    def _sum(self, left: Tensor, right: Tensor) -> Tensor:
+        # A number that is copied to many places moves all of them: L_a + L_b would be too low.
+        if left.shape != right.shape:
+            raise UnsupportedLayer(
+                f"backbone.{self.name} adds shapes {tuple(left.shape)} and {tuple(right.shape)}: "
+                "stretching one to the other copies numbers, and copies multiply the Lipschitz "
+                "constant; only sums of equal shapes are bounded."
+            )
+        return left + right if self.sign > 0 else left - right
+
+    def _concatenation(self, operands: Sequence[Tensor]) -> Tensor:
+        if self.dim % operands[0].dim() == 0:
+            raise UnsupportedLayer(
+                f"backbone.{self.name} concatenates along dim={self.dim}, which is the batch here: "
+                "points must not be mixed."
+            )
+        return torch.cat(list(operands), dim=self.dim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +108,25 @@ class Graph:
             raise UnsupportedLayer("the backbone does not end in an nn.Linear layer.")
         return self.last.layer.weight
 
+    @property
+    def layers(self) -> tuple[Node, ...]:
+        """The nodes that are layers, in order."""
+        return tuple(node for node in self.nodes if node.kind == "layer")
+
+    @property
+    def needs_shape(self) -> bool:
+        """Whether some layer's bound depends on the shape of its input."""
+        return any(node.rule.needs_shape for node in self.nodes if node.rule is not None)
+
+    @property
+    def signature(self) -> tuple[str, ...]:
+        """The structure as text: changes when a layer is replaced, reconfigured or rewired."""
+        return tuple(
+            f"{node.name}:{node.kind}{node.operands}{node.sign}{node.dim}:"
+            + ("" if node.layer is None else f"{node.layer!r}:{settings_of(node.layer)}")
+            for node in self.nodes
+        )
+
     def run(self, inputs: Tensor) -> Tensor:
         """Compute the output, (batch, ...) -> (batch, classes)."""
         values: list[Tensor] = [inputs]
@@ -92,34 +135,49 @@ class Graph:
         return values[-1]
 
     def with_shapes(self, input_shape: tuple[int, ...]) -> Graph:
-        """The same graph with the shape of each node, found by running one point of zeros.
+        """The same graph with shapes, and rules for these; found by running two points of zeros.
 
         Raises:
-            UnsupportedLayer: the input does not fit, or a layer moves the batch dimension.
+            UnsupportedLayer: a layer moves the batch dimension.
+            InvalidInput: the input does not fit.
         """
-        tensor = next(
-            (t for node in self.nodes if node.layer for t in node.layer.parameters()), None
-        )
+        tensor = next((t for node in self.layers for t in _numbers_of(node)), None)
         dtype = torch.float32 if tensor is None else tensor.dtype
         device = torch.device("cpu") if tensor is None else tensor.device
         # Two points, so that a layer which mixes or drops points is noticed.
-        values: list[Tensor] = [torch.zeros(2, *input_shape, dtype=dtype, device=device)]
+        values = [torch.zeros(2, *input_shape, dtype=dtype, device=device)]
+        shaped = [replace(self.nodes[0], shape=input_shape)]
         for node in self.nodes[1:]:
-            try:
-                with torch.no_grad():
-                    values.append(node.run([values[place] for place in node.operands]))
-            except (RuntimeError, ValueError) as error:
-                raise UnsupportedLayer(
-                    f"backbone.{node.name} ({node.title}) cannot take the shape that reaches it "
-                    f"from an input of shape {input_shape}: {error}"
-                ) from error
-            if values[-1].dim() < 2 or values[-1].shape[0] != 2:
-                raise UnsupportedLayer(
-                    f"backbone.{node.name} ({node.title}) turns a batch of 2 points into shape "
-                    f"{tuple(values[-1].shape)}: the batch must stay in dimension 0."
-                )
-        shaped = tuple(
-            replace(node, shape=tuple(value.shape[1:]))
-            for node, value in zip(self.nodes, values, strict=True)
+            output = _zeros_through(node, [values[place] for place in node.operands], input_shape)
+            shape = tuple(values[node.operands[0]].shape[1:])
+            rule = None if node.rule is None else node.rule.at(shape)
+            shaped.append(replace(node, rule=rule, shape=tuple(output.shape[1:])))
+            values.append(output)
+        return Graph(tuple(shaped), None if self.last is None else shaped[-1])
+
+
+def _numbers_of(node: Node) -> list[Tensor]:
+    if node.layer is None:
+        return []
+    tensors = [*node.layer.parameters(), *node.layer.buffers()]
+    return [tensor for tensor in tensors if tensor.is_floating_point()]
+
+
+def _zeros_through(node: Node, operands: list[Tensor], input_shape: tuple[int, ...]) -> Tensor:
+    try:
+        with torch.no_grad():
+            output = node.run(operands)
+    except RelaxcertError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise InvalidInput(
+            f"inputs of shape {input_shape} do not fit the backbone: backbone.{node.name} "
+            f"({node.title}) cannot take the shape {tuple(operands[0].shape[1:])} that reaches it: "
+            f"{error}"
+        ) from error
+    if output.dim() < 2 or output.shape[0] != 2:
+        raise UnsupportedLayer(
+            f"backbone.{node.name} ({node.title}) turns a batch of 2 points into shape "
+            f"{tuple(output.shape)}: the batch must stay in dimension 0."
         )
-        return Graph(shaped, None if self.last is None else shaped[-1])
+    return output

@@ -3,60 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from relaxcert.lipschitz.chain import Chain, chain_of
+from relaxcert.errors import InvalidInput
+from relaxcert.lipschitz.estimate import estimated_totals
+from relaxcert.lipschitz.graph import Graph
 from relaxcert.lipschitz.matrix import DUAL_ORDER
 from relaxcert.lipschitz.rules import pairs_of_any_map
+from relaxcert.lipschitz.structure import Structure, has_own_forward, in_eval_mode, structure_of
+from relaxcert.lipschitz.tracing import trace
 from relaxcert.lipschitz.verified import LayerBound, VerifiedBounds, tensors_of, verify
 from relaxcert.spec.ball import Norm
+
+Shape = tuple[int, ...]
 
 
 class NetworkLipschitz(nn.Module):
     """How far the logits of a backbone can move; ``net.lipschitz``.
 
-    The power iterates are buffers (``iterate_0``, ...). The backbone itself belongs to the
-    network and is only referred to.
+    The power iterates are buffers (``iterate_0``, ... in the order of the layers), made as soon as
+    the shape of the input is known to those layers that need it. The backbone itself belongs to
+    the network and is only referred to.
+
+    Args:
+        backbone: the network whose logits are bounded.
+        norms: of the balls, without repetition.
+        num_classes: number of logits.
+        input_shape: of one point, without the batch; found from the first points if not given.
     """
 
-    def __init__(self, backbone: nn.Module, norms: Iterable[Norm], num_classes: int) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        norms: Iterable[Norm],
+        num_classes: int,
+        input_shape: Shape | None = None,
+    ) -> None:
         super().__init__()
         # In a list, so that torch does not register the backbone a second time.
         self._backbone = [backbone]
         self.norms: tuple[Norm, ...] = tuple(dict.fromkeys(norms))
         self.num_classes = num_classes
+        self.input_shape = input_shape
         self.present: VerifiedBounds | None = None
-        for index, link in enumerate(chain_of(backbone).links):
-            iterate = link.rule.initial_iterate(link.layer)
-            parameter = next(link.layer.parameters(), None)
-            if iterate is not None and parameter is not None:
-                iterate = iterate.to(parameter)
-            self.register_buffer(f"iterate_{index}", iterate)
+        self._structure: Structure | None = None
+        self._graph: Graph | None = None
+        self._shape_of_graph: Shape | None = None
+        self.register_load_state_dict_pre_hook(self._accept_iterates)
+        self._refresh(input_shape)
 
     def belongs_to(self, backbone: nn.Module) -> bool:
         """Whether these bounds speak of this very module."""
         return self._backbone[0] is backbone
 
-    def live_chain(self) -> Chain:
-        """The layers as they are now."""
-        return chain_of(self._backbone[0])
+    def live_graph(self, input_shape: Shape | None = None) -> Graph:
+        """The layers as they are now, with shapes if some rule needs them and they are known."""
+        self._refresh(input_shape)
+        return self._known_graph()
 
-    def verified(self) -> VerifiedBounds:
+    def verified(self, input_shape: Shape | None = None) -> VerifiedBounds:
         """Verified bounds of the present weights; recomputed whenever any number changed.
 
         The weights are compared value by value with those of the proof, so changes through
-        ``p.data``, ``load_state_dict`` or ``.to()`` are all seen.
+        ``p.data``, ``load_state_dict`` or ``.to()`` are all seen. Bounds that depend on the shape
+        of the input are proved anew for another ``input_shape`` (default: the last one).
 
         Raises:
             InvalidWeights, UnsupportedLayer, UnsupportedPrecision: no proof is possible.
+            InvalidInput: the shape is needed and was never given, or does not fit.
         """
         backbone = self._backbone[0]
-        if self.present is None or not self.present.still_hold(backbone):
+        shape = self.input_shape if input_shape is None else input_shape
+        # A forward method may depend on anything, so it is traced anew; Sequential may not.
+        graph = trace(backbone) if has_own_forward(backbone) else self.live_graph()
+        known = self.present
+        fits = known is not None and (shape is None or known.covers(shape))
+        if known is None or not fits or not known.still_hold(backbone, graph):
             self.present = None
-            self.present = verify(backbone, self.norms, self.num_classes)
-        return self.present
+            self.present = known = verify(backbone, self.norms, self.num_classes, shape)
+        self.input_shape = shape
+        return known
 
     @torch.compiler.assume_constant_result
     def same_structure(self) -> bool:
@@ -64,7 +93,10 @@ class NetworkLipschitz(nn.Module):
 
         In compiled code this is asked once a compilation: a changed setting compiles anew.
         """
-        return self.present is not None and self.live_chain().signature == self.present.signature
+        return (
+            self.present is not None
+            and trace(self._backbone[0]).signature == self.present.signature
+        )
 
     def unchanged(self) -> Tensor:
         """Whether the weights are still those of the proof, as a tensor: no host sync; () bool."""
@@ -76,34 +108,87 @@ class NetworkLipschitz(nn.Module):
         ]
         return torch.stack(same).all() if same else torch.tensor(True)
 
-    def estimated(self) -> dict[Norm, tuple[Tensor, Tensor]]:
+    def estimated(self, input_shape: Shape | None = None) -> dict[Norm, tuple[Tensor, Tensor]]:
         """Differentiable estimates per norm: the product P, scalar, and pairs D, (C, C).
 
         Two power iterations are made and the iterates kept, in train mode.
         """
-        chain = self.live_chain()
-        return {norm: self._estimate(chain, norm) for norm in self.norms}
+        self._refresh(input_shape)
+        graph = self._known_graph()
+        return {norm: self._estimate(graph, norm) for norm in self.norms}
 
-    def _estimate(self, chain: Chain, norm: Norm) -> tuple[Tensor, Tensor]:
-        product: Tensor | float = 1.0
-        for index, link in enumerate(chain.body):
-            iterate: Tensor | None = getattr(self, f"iterate_{index}")
-            factor, following = link.rule.estimate(link.layer, norm, iterate)
-            if self.training and iterate is not None and following is not None:
-                with torch.no_grad():
-                    iterate.copy_(following)
-            product = product * factor
-        if chain.last is None:
+    def _estimate(self, graph: Graph, norm: Norm) -> tuple[Tensor, Tensor]:
+        iterates: list[Tensor | None] = [
+            getattr(self, f"iterate_{index}", None) for index in range(len(graph.nodes) - 1)
+        ]
+        totals, following = estimated_totals(graph, norm, iterates)
+        if self.training:
+            for iterate, new in zip(iterates, following, strict=False):
+                if iterate is not None and new is not None:
+                    with torch.no_grad():
+                        iterate.copy_(new)
+        product = totals[graph.features]
+        if graph.last is None:
             pairs = pairs_of_any_map(self.num_classes, norm)
             reference = next(self._backbone[0].parameters(), pairs)
             return torch.as_tensor(product).to(reference), pairs.to(reference)
-        weight = chain.last_weight
+        weight = graph.last_weight
         return torch.as_tensor(product).to(weight), row_distances(weight, norm)
 
     def table(self) -> tuple[LayerBound, ...]:
         """One row a layer and norm: verified bounds of the present weights, and the method."""
         bounds = self.verified()
         return tuple(row for proved in bounds.norms.values() for row in proved.rows)
+
+    def _known_graph(self) -> Graph:
+        if self._graph is None:
+            raise InvalidInput("the backbone was not traced yet: call live_graph() first.")
+        return self._graph
+
+    # Not traced by torch.compile: it runs once a compilation and leaves a graph behind.
+    @torch.compiler.assume_constant_result
+    def _refresh(self, input_shape: Shape | None) -> bool:
+        """Trace again if a module was replaced or reconfigured; make the iterates that are missing.
+
+        Returns whether anything changed.
+        """
+        backbone = self._backbone[0]
+        structure = structure_of(backbone)
+        shape = self.input_shape if input_shape is None else input_shape
+        same_shape = shape is None or shape == self._shape_of_graph
+        if self._graph is not None and structure == self._structure and same_shape:
+            return False
+        graph = trace(backbone)
+        if graph.needs_shape and shape is not None:
+            with in_eval_mode(backbone):
+                graph = graph.with_shapes(shape)
+        self._graph, self._structure, self._shape_of_graph = graph, structure, shape
+        for index, node in enumerate(graph.nodes[1:]):
+            if node.rule is not None:
+                self._make_iterate(index, node.rule.initial_iterate(node.layer), node.layer)
+        return True
+
+    def _make_iterate(self, index: int, fresh: Tensor | None, layer: nn.Module | None) -> None:
+        present: Tensor | None = getattr(self, f"iterate_{index}", None)
+        if fresh is None or (present is not None and present.shape == fresh.shape):
+            return
+        parameter = None if layer is None else next(layer.parameters(), None)
+        self.register_buffer(
+            f"iterate_{index}", fresh if parameter is None else fresh.to(parameter)
+        )
+
+    def _accept_iterates(
+        self, module: nn.Module, state_dict: dict[str, Any], prefix: str, *rest: object
+    ) -> None:
+        """Before a state dict is loaded: make the iterates whose shape was not known here yet."""
+        self._structure = None  # those that do not fit the present shape are made anew
+        for name, value in list(state_dict.items()):
+            key = name.removeprefix(prefix)
+            if not name.startswith(prefix + "iterate_") or not isinstance(value, Tensor):
+                continue
+            known: Tensor | None = getattr(self, key, None)
+            if known is None or known.shape != value.shape:
+                self.register_buffer(key, torch.zeros_like(value))
 
 
 def row_distances(weight: Tensor, norm: Norm) -> Tensor:

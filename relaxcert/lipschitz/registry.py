@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -36,20 +36,33 @@ class Rounding:
 
     for every order of summation, with or without fused multiply-add. ``operations`` = 0 says that
     the layer rounds nothing (comparisons, copies, sign changes).
+
+    A layer that acts on the last dimension (nn.Linear) adds its bias once for each place of the
+    others: ``offset`` is then the norm of one bias. With ``offset_is_total`` it is that of all.
     """
 
     operations: int = 0
     input_gain: float = 0.0
     output_gain: float = 0.0
     offset: float = 0.0
+    offset_is_total: bool = False
 
 
 class Rule(ABC, Generic[Layer]):
     """What relaxcert must know of a kind of layer; see :func:`rule`.
 
     Methods get the layer in float64 on the CPU for ``verified`` and ``rounding``, and the live
-    layer for ``estimate``.
+    layer for ``estimate``. A rule whose bounds depend on the shape of the layer's input (as those
+    of convolutions do) sets ``needs_shape`` and keeps the shape in :meth:`at`; all others hold for
+    every shape.
     """
+
+    needs_shape: ClassVar[bool] = False
+
+    def at(self, shape: tuple[int, ...]) -> Rule[Layer]:
+        """The rule for inputs of this shape (one point, without the batch); here: the same."""
+        del shape
+        return self
 
     @abstractmethod
     def verified(self, layer: Layer, norm: Norm) -> Bound:

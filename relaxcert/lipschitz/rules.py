@@ -18,7 +18,7 @@ from relaxcert.lipschitz.matrix import (
 )
 from relaxcert.lipschitz.power import initial_iterate, spectral_norm_estimate
 from relaxcert.lipschitz.registry import Bound, Rounding, Rule, rule
-from relaxcert.nn.layers import InputNormalisation, MinMax
+from relaxcert.nn.layers import InputNormalisation
 from relaxcert.nn.orthogonal import OrthogonalLinear
 from relaxcert.spec.ball import Norm
 
@@ -27,23 +27,6 @@ _METHODS: dict[Norm, str] = {
     "linf": "largest absolute row sum",
     "l1": "largest absolute column sum",
 }
-
-
-@rule(nn.ReLU, MinMax, nn.Flatten, nn.Identity, nn.Dropout)
-class NonExpansive(Rule[nn.Module]):
-    """Layers that are 1-Lipschitz in every norm and round nothing (dropout: in eval mode)."""
-
-    def verified(self, layer: nn.Module, norm: Norm) -> Bound:
-        """Exactly 1."""
-        return Bound(1.0, "1-Lipschitz by definition")
-
-    def estimate(self, layer: nn.Module, norm: Norm, iterate: Tensor | None) -> tuple[float, None]:
-        """Exactly 1."""
-        return 1.0, None
-
-    def rounding(self, layer: nn.Module, norm: Norm) -> Rounding:
-        """None: comparisons and copies are exact."""
-        return Rounding()
 
 
 @rule(nn.Linear)

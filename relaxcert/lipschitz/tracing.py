@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from relaxcert.errors import RelaxcertError, UnsupportedLayer
 from relaxcert.lipschitz.adopt import NotUnderstood, layer_for_call
 from relaxcert.lipschitz.graph import Graph, Node
 from relaxcert.lipschitz.registry import has_rule, refuse_if_patched, rule_for
+from relaxcert.lipschitz.structure import in_eval_mode, walk
 from relaxcert.nn.shapes import Part
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -48,7 +49,12 @@ class _Root(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Keeps layers that have a rule, and all of torch's own layers, whole."""
+    """Keeps layers that have a rule, and all of torch's own layers, whole; names every use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[_Call] = []
+        self.failed: _Call | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, _Root) or type(m) in _CONTAINERS:
@@ -56,6 +62,48 @@ class _Tracer(fx.Tracer):
         if has_rule(m) or parametrize.is_parametrized(m):
             return True
         return type(m).__module__.startswith("torch.nn")
+
+    def path_of_module(self, mod: nn.Module) -> str:
+        """The path of the call that is under way: fx itself knows one path a module only."""
+        inside = self.calls and self.calls[-1].module is mod
+        return self.calls[-1].path if inside else super().path_of_module(mod)
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        self.calls.append(_Call(m, self._path_of_call(m)))
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            self.failed = self.failed or self.calls[-1]
+            raise
+        finally:
+            self.calls.pop()
+
+    def _path_of_call(self, called: nn.Module) -> str:
+        """The n-th call of a shared module within one parent is that of its n-th name there."""
+        if not self.calls:
+            return super().path_of_module(called)
+        parent = self.calls[-1]
+        children: dict[str, nn.Module | None] = vars(parent.module)["_modules"]
+        names = [name for name, child in children.items() if child is called]
+        if not names:
+            return super().path_of_module(called)
+        count = parent.uses[called] = parent.uses.get(called, 0) + 1
+        return f"{parent.path}.{names[min(count, len(names)) - 1]}"
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    """A module whose ``forward`` is being traced, its path, and how often it called others."""
+
+    module: nn.Module
+    path: str
+    uses: dict[nn.Module, int] = field(default_factory=dict[nn.Module, int])
 
 
 def trace(backbone: nn.Module) -> Graph:
@@ -65,33 +113,36 @@ def trace(backbone: nn.Module) -> Graph:
         UnsupportedLayer: a layer, call or control flow that is not understood; names the place and
             what to do.
     """
-    for path, module in backbone.named_modules():
+    for path, module in walk(backbone):
         refuse_if_patched(module, path)
-    was_training = {module: module.training for module in backbone.modules()}
+    tracer = _Tracer()
     try:
-        backbone.eval()
-        traced = _Tracer().trace(_Root(backbone))
+        with in_eval_mode(backbone):
+            traced = tracer.trace(_Root(backbone))
     except RelaxcertError:
         raise
     # A forward method is anybody's code: whatever it raises, it could not be traced.
     except Exception as error:
+        place = "the backbone"
+        if tracer.failed is not None:
+            place = f"{tracer.failed.path} ({type(tracer.failed.module).__name__})"
         raise UnsupportedLayer(
-            f"the forward method of the backbone cannot be traced ({type(error).__name__}: "
+            f"the forward method of {place} cannot be traced ({type(error).__name__}: "
             f"{str(error).splitlines()[0] if str(error) else 'no message'}): control flow that "
             "depends on data has no Lipschitz bound; write the backbone with layers, sums and "
             "concatenations only."
         ) from error
-    finally:
-        for module, training in was_training.items():
-            module.training = training
-    return _GraphBuilder(backbone).build(traced)
+    graph = _GraphBuilder(backbone).build(traced)
+    if len(graph.nodes) < 2:
+        raise UnsupportedLayer("the backbone has no layers: give it at least one Linear layer.")
+    return graph
 
 
 class _GraphBuilder:
     """Turns fx's nodes into ours, one method a kind of fx node."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        self.modules = dict(backbone.named_modules(remove_duplicate=False))
+        self.modules = dict(walk(backbone))
         self.nodes: list[Node] = []
         self.known: dict[fx.Node, Any] = {}
 
@@ -173,7 +224,7 @@ class _GraphBuilder:
         dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         if not isinstance(listed, Sequence) or not isinstance(dim, int) or dim == 0:
             raise UnsupportedLayer(
-                f"{node.name}: torch.cat along dim={dim!r} is not understood: give a list of "
+                f"{_place(node)}: torch.cat along dim={dim!r} is not understood: give a list of "
                 "tensors and a dimension other than the batch."
             )
         return self._add(
@@ -185,7 +236,9 @@ class _GraphBuilder:
         count = node.args[1] if len(node.args) > 1 else node.kwargs.get("chunks")
         dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
         if not isinstance(count, int) or not isinstance(dim, int) or dim == 0:
-            raise UnsupportedLayer(f"{node.name}: chunk needs a fixed count and dim other than 0.")
+            raise UnsupportedLayer(
+                f"{_place(node)}: chunk needs a fixed count and dim other than 0."
+            )
         parts = [Part(index, count, dim) for index in range(count)]
         return [
             self._add(Node(f"{node.name}_{i}", "layer", source, part, rule_for(part, node.name)))
@@ -197,7 +250,7 @@ class _GraphBuilder:
         if isinstance(parts, list) and isinstance(index, int) and -len(parts) <= index < len(parts):
             return parts[index]
         raise UnsupportedLayer(
-            f"{node.name}: indexing a tensor with {index!r} is not understood: use torch.chunk."
+            f"{_place(node)}: indexing a tensor with {index!r} is not understood: use torch.chunk."
         )
 
     def _adopted(self, node: fx.Node, name: str) -> int:
@@ -205,21 +258,33 @@ class _GraphBuilder:
         if node.target in (operator.mul, torch.mul) and not isinstance(arguments[0], fx.Node):
             arguments = (arguments[1], arguments[0])
         source = self._tensors(arguments[:1], name)
-        rest = tuple(self.known[a] if isinstance(a, fx.Node) else a for a in arguments[1:])
+        rest = tuple(self._fixed(node, argument) for argument in arguments[1:])
+        keywords = {key: self._fixed(node, value) for key, value in keywords.items()}
         try:
             layer = layer_for_call(node.target, rest, keywords)
         except NotUnderstood as error:
             raise UnsupportedLayer(
-                f"{node.name}: the call {name} {error}, is not understood."
+                f"{_place(node)}: the call {name} {error}, is not understood."
             ) from error
         if layer is None:
             raise UnsupportedLayer(
-                f"{node.name}: the call {name} in the forward method of the backbone is not "
+                f"{_place(node)}: the call {name} in the forward method of the backbone is not "
                 "understood, so nothing can be certified through it: use a layer that has a rule "
                 "(in-place calls are never understood, because they may change other values)."
             )
         layer.eval()
         return self._add(Node(node.name, "layer", source, layer, rule_for(layer, node.name)))
+
+    def _fixed(self, call: fx.Node, argument: Any) -> Any:
+        """An argument that is no tensor; places of nodes are numbers and must not pass for one."""
+        if not isinstance(argument, fx.Node):
+            return argument
+        if self.known[argument] is not _BATCH and self.known[argument] is not _SHAPE:
+            raise UnsupportedLayer(
+                f"{_place(call)}: a second tensor enters a call that is neither a sum nor a "
+                "concatenation, so nothing can be certified through it."
+            )
+        return self.known[argument]
 
     def _tensors(self, arguments: Sequence[Any], name: str) -> tuple[int, ...]:
         places = [self.known.get(a) if isinstance(a, fx.Node) else None for a in arguments]
@@ -234,17 +299,27 @@ def _first(node: fx.Node) -> Any:
     return node.args[0] if node.args else None
 
 
+def _place(node: fx.Node) -> str:
+    """The module whose ``forward`` makes the call, and the call's name."""
+    stack: dict[str, tuple[str, type[nn.Module]]] = node.meta.get("nn_module_stack", {})
+    if not stack:
+        return node.name
+    path, kind = list(stack.values())[-1]
+    return f"{path} ({kind.__name__}), {node.name}"
+
+
 def _batch_if_zero(node: fx.Node, index: Any) -> object:
     if index != 0:
         raise UnsupportedLayer(
-            f"{node.name}: the forward method asks for size {index!r} of a tensor; only the batch "
-            "size, x.shape[0], is understood: write the other sizes as numbers."
+            f"{_place(node)}: the forward method asks for size {index!r} of a tensor; only the "
+            "batch size, x.shape[0], is understood: write the other sizes as numbers."
         )
     return _BATCH
 
 
 def _finished(nodes: list[Node], output: int) -> Graph:
     """Keep what the output depends on, in order; find the last Linear layer."""
+    _refuse_in_place_beside_other_uses(nodes)
     needed = {0, output}
     for place in range(output, 0, -1):
         if place in needed:
@@ -258,6 +333,19 @@ def _finished(nodes: list[Node], output: int) -> Graph:
     final = tuple(_moved(nodes[place], moved) for place in kept)
     last = final[-1]
     return Graph(final, last if type(last.layer) is nn.Linear else None)
+
+
+def _refuse_in_place_beside_other_uses(nodes: list[Node]) -> None:
+    """An in-place layer changes its operand (and what that is a view of) for every other reader."""
+    read = [place for node in nodes for place in node.operands]
+    if len(read) == len(set(read)):
+        return
+    for node in nodes:
+        if getattr(node.layer, "inplace", False):
+            raise UnsupportedLayer(
+                f"backbone.{node.name} ({node.title}) works in place in a network with branches, "
+                "where it may change values that other layers read: set inplace=False."
+            )
 
 
 def _moved(node: Node, places: dict[int, int]) -> Node:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from relaxcert.errors import UnsupportedPrecision
+from relaxcert.errors import InvalidInput, UnsupportedPrecision
 from relaxcert.lipschitz.arithmetic import check_arithmetic
-from relaxcert.lipschitz.chain import Chain, chain_of
-from relaxcert.lipschitz.directed import UNIT, multiply_up
+from relaxcert.lipschitz.directed import UNIT, add_up, multiply_up, up
+from relaxcert.lipschitz.graph import Graph, Node
 from relaxcert.lipschitz.matrix import checked_matrix, pair_distances, row_norms
 from relaxcert.lipschitz.registry import Bound, Rounding
 from relaxcert.lipschitz.rules import pairs_of_any_map
+from relaxcert.lipschitz.tracing import trace
 from relaxcert.spec.ball import Norm
 
 
 @dataclass(frozen=True, slots=True)
 class LayerBound:
-    """One row of the table of bounds."""
+    """One row of the table of bounds; ``total`` is that of the map from the input to here."""
 
     path: str
     kind: str
@@ -30,6 +32,22 @@ class LayerBound:
     bound: float
     method: str
     verified: bool
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeBound:
+    """What is known of one node of the graph in one norm.
+
+    Attributes:
+        bound: of the node itself as a map of its operand (input, sum, concatenation: 1).
+        rounding: of the node itself.
+        total: upper bound of the constant of the map from the network's input to here.
+    """
+
+    bound: Bound
+    rounding: Rounding
+    total: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +56,14 @@ class NormBounds:
 
     Attributes:
         rows: one row a layer; the last layer's row is informative where ``pairs`` replaces it.
-        body: bound and rounding of each layer before the last Linear one.
+        body: one entry a node of ``Graph.body``, the input first.
         product: upper bound P of the constant of the body, x -> h.
         pairs: D[j, i], upper bound of the constant of h -> f_j - f_i; shape (C, C), float64.
             K_ji = P D_ji (paper, section 5.1).
     """
 
     rows: tuple[LayerBound, ...]
-    body: tuple[tuple[Bound, Rounding], ...]
+    body: tuple[NodeBound, ...]
     product: float
     pairs: Tensor
 
@@ -65,24 +83,33 @@ class VerifiedBounds:
 
     ``exact`` is a float64 copy of the backbone, in eval mode, on the device of the original.
     ``snapshot`` holds the weights as they were; a bound is used only while they are unchanged.
+    ``input_shape`` (without the batch) is the only one for which the bounds hold; None: any.
     """
 
     fingerprint: str
     signature: tuple[str, ...]
     snapshot: tuple[Tensor, ...]
-    exact: Chain
+    exact: Graph
     norms: dict[Norm, NormBounds]
     last: LastLayer | None
     num_classes: int
+    input_shape: tuple[int, ...] | None = None
 
-    def still_hold(self, backbone: nn.Module) -> bool:
-        """Whether structure and weights are those of the proof, compared number by number."""
+    def still_hold(self, backbone: nn.Module, graph: Graph | None = None) -> bool:
+        """Whether structure and weights are those of the proof, compared number by number.
+
+        ``graph``: the backbone's present graph, if the caller has it.
+        """
         live = tuple(tensors_of(backbone))
         return (
             len(live) == len(self.snapshot)
             and all(_same(a, b) for a, b in zip(live, self.snapshot, strict=True))
-            and chain_of(backbone).signature == self.signature
+            and (graph or trace(backbone)).signature == self.signature
         )
+
+    def covers(self, input_shape: tuple[int, ...]) -> bool:
+        """Whether the bounds hold for inputs of this shape (without the batch)."""
+        return self.input_shape is None or self.input_shape == input_shape
 
 
 def tensors_of(backbone: nn.Module) -> Iterable[Tensor]:
@@ -94,7 +121,7 @@ def tensors_of(backbone: nn.Module) -> Iterable[Tensor]:
 def fingerprint(backbone: nn.Module) -> str:
     """SHA-256 (hex) over structure, shapes, types and values of all weights."""
     digest = hashlib.sha256()
-    for line in chain_of(backbone).signature:
+    for line in trace(backbone).signature:
         digest.update(line.encode() + b"\n")
     for tensor in tensors_of(backbone):
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -102,35 +129,56 @@ def fingerprint(backbone: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def verify(backbone: nn.Module, norms: Iterable[Norm], num_classes: int) -> VerifiedBounds:
-    """Prove the bounds of every layer, in each of ``norms``.
+def verify(
+    backbone: nn.Module,
+    norms: Iterable[Norm],
+    num_classes: int,
+    input_shape: tuple[int, ...] | None = None,
+) -> VerifiedBounds:
+    """Prove the bounds of every layer, in each of ``norms``, for inputs of ``input_shape``.
 
     Raises:
         UnsupportedLayer: a layer without a rule.
         UnsupportedPrecision: weights that are not float32 or float64, or arithmetic that is not
             IEEE-754.
         InvalidWeights: NaN, infinite or empty weights.
+        InvalidInput: a bound depends on the shape of the input, and none or an odd one is given.
     """
     # Bounds are proved on the CPU, wherever the backbone is.
     check_arithmetic(torch.device("cpu"))
+    live = trace(backbone)
     refuse_half_precision(backbone)
     snapshot = tuple(tensor.clone() for tensor in tensors_of(backbone))
     device = snapshot[0].device if snapshot else torch.device("cpu")
     on_cpu = copy.deepcopy(backbone).to("cpu", torch.float64).eval()
-    chain = chain_of(on_cpu)
+    graph = _with_shape(trace(on_cpu), input_shape)
     proved: dict[Norm, NormBounds] = {
-        norm: _in_norm(chain, norm, num_classes, device) for norm in dict.fromkeys(norms)
+        norm: _in_norm(graph, norm, num_classes, device) for norm in dict.fromkeys(norms)
     }
-    exact = chain if device.type == "cpu" else chain_of(copy.deepcopy(on_cpu).to(device))
+    exact = graph if device.type == "cpu" else trace(copy.deepcopy(on_cpu).to(device))
     return VerifiedBounds(
         fingerprint=fingerprint(backbone),
-        signature=chain_of(backbone).signature,
+        signature=live.signature,
         snapshot=snapshot,
         exact=exact,
         norms=proved,
-        last=_last_layer(chain, device),
+        last=_last_layer(graph, device),
         num_classes=num_classes,
+        input_shape=input_shape if graph.needs_shape else None,
     )
+
+
+def _with_shape(graph: Graph, input_shape: tuple[int, ...] | None) -> Graph:
+    if not graph.needs_shape:
+        return graph
+    if input_shape is None:
+        needing = next(n for n in graph.layers if n.rule is not None and n.rule.needs_shape)
+        raise InvalidInput(
+            f"input_shape is missing: the bound of backbone.{needing.name} ({needing.title}) "
+            "depends on the size of the input, so give it: GloRoNet(backbone, prop, "
+            "input_shape=(channels, height, width)), or certify points first."
+        )
+    return graph.with_shapes(input_shape)
 
 
 def refuse_half_precision(backbone: nn.Module) -> None:
@@ -162,30 +210,66 @@ def _same(live: Tensor, kept: Tensor) -> bool:
     )
 
 
-def _in_norm(chain: Chain, norm: Norm, num_classes: int, device: torch.device) -> NormBounds:
-    body = tuple(
-        (link.rule.verified(link.layer, norm), link.rule.rounding(link.layer, norm))
-        for link in chain.body
-    )
+def _in_norm(graph: Graph, norm: Norm, num_classes: int, device: torch.device) -> NormBounds:
+    body: list[NodeBound] = []
+    for node in graph.body:
+        body.append(_node_bound(node, norm, body))
     rows = [
-        LayerBound(link.path, link.kind, norm, bound.value, bound.method, verified=True)
-        for link, (bound, _) in zip(chain.body, body, strict=True)
+        LayerBound(node.name, node.title, norm, b.bound.value, b.bound.method, True, b.total)
+        for node, b in zip(graph.body, body, strict=True)
+        if node.kind != "input"
     ]
-    if chain.last is None:
+    product = body[graph.features].total
+    if graph.last is None or graph.last.rule is None:
         pairs = pairs_of_any_map(num_classes, norm)
     else:
-        pairs = pair_distances(checked_matrix(chain.last_weight, "weight of the last layer"), norm)
-        last = chain.last.rule.verified(chain.last.layer, norm)
+        pairs = pair_distances(checked_matrix(graph.last_weight, "weight of the last layer"), norm)
+        last: Bound = graph.last.rule.verified(graph.last.layer, norm)
         method = f"{last.method}; certificates use per-pair row distances"
-        rows.append(LayerBound(chain.last.path, "Linear", norm, last.value, method, verified=True))
-    product = multiply_up(*(bound.value for bound, _ in body))
-    return NormBounds(tuple(rows), body, product, pairs.to(device))
+        total = multiply_up(product, last.value)
+        rows.append(LayerBound(graph.last.name, "Linear", norm, last.value, method, True, total))
+    return NormBounds(tuple(rows), tuple(body), product, pairs.to(device))
 
 
-def _last_layer(chain: Chain, device: torch.device) -> LastLayer | None:
-    if chain.last is None:
+def _node_bound(node: Node, norm: Norm, before: list[NodeBound]) -> NodeBound:
+    """The bound of a node and of the whole map that ends in it.
+
+    Layer: L L_a. Sum: ||a(x) + b(x) - a(y) - b(y)|| <= (L_a + L_b) ||x - y||. Concatenation: the
+    norm of (L_a, L_b, ...), because the norm of a whole is that of the norms of its parts.
+    """
+    totals = [before[place].total for place in node.operands]
+    if node.kind == "layer" and node.rule is not None:
+        bound: Bound = node.rule.verified(node.layer, norm)
+        rounding: Rounding = node.rule.rounding(node.layer, norm)
+        return NodeBound(bound, rounding, multiply_up(bound.value, totals[0]))
+    if node.kind == "sum":
+        # One operation, relative to its result; sums never underflow.
+        summed = Bound(1.0, "sum of the bounds of both operands")
+        return NodeBound(summed, Rounding(operations=1, output_gain=1.0), add_up(*totals))
+    if node.kind == "concatenation":
+        joined = Bound(1.0, f"{norm} norm of the bounds of all operands")
+        return NodeBound(joined, Rounding(), joined_up(totals, norm))
+    return NodeBound(Bound(1.0, "the input"), Rounding(), 1.0)
+
+
+def joined_up(parts: list[float], norm: Norm) -> float:
+    """Upper bound of the norm of a vector whose parts have these norms."""
+    if norm == "linf":
+        return max(parts)
+    if norm == "l1":
+        return add_up(*parts)
+    largest = max(parts)
+    if largest in (0.0, math.inf):
+        return largest
+    shares = [up(part / largest) for part in parts]
+    squares = [max(multiply_up(share, share), 2.0**-1000) for share in shares]
+    return multiply_up(largest, up(math.sqrt(add_up(*squares))))
+
+
+def _last_layer(graph: Graph, device: torch.device) -> LastLayer | None:
+    if graph.last is None:
         return None
-    weight = checked_matrix(chain.last_weight, "weight of the last layer")
-    bias: Tensor | None = getattr(chain.last.layer, "bias", None)
+    weight = checked_matrix(graph.last_weight, "weight of the last layer")
+    bias: Tensor | None = getattr(graph.last.layer, "bias", None)
     size = torch.zeros(len(weight), dtype=torch.float64) if bias is None else bias.detach().abs()
     return LastLayer(weight.shape[1] + 1, row_norms(weight).to(device), size.to(device))

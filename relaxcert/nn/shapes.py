@@ -77,7 +77,9 @@ class Part(nn.Module):
         self.index, self.count, self.dim = index, count, dim
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Select the chunk."""
+        """Select the chunk; raises InvalidInput where ``dim`` is the batch."""
+        if self.dim % inputs.dim() == 0:
+            raise InvalidInput(f"dim={self.dim} is the batch of {inputs.dim()} dimensions.")
         return torch.chunk(inputs, self.count, self.dim)[self.index]
 
     def extra_repr(self) -> str:

@@ -114,7 +114,7 @@ def test_the_bounds_are_the_same_in_train_mode_and_leave_the_mode_alone():
     net = backbone().train()
     bounds = verify(net, ["l2"], 3)
     assert net.training
-    assert not any(link.layer.training for link in bounds.exact.links)
+    assert not any(node.layer.training for node in bounds.exact.layers)
 
 
 class Scale(nn.Module):

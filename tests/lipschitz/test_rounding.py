@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from relaxcert.heads.links import ProvedLinks
-from relaxcert.lipschitz.chain import chain_of
 from relaxcert.lipschitz.forward import Forward, forward_with_error
+from relaxcert.lipschitz.tracing import trace
 from relaxcert.lipschitz.verified import VerifiedBounds, verify
 from relaxcert.nn.layers import InputNormalisation, MinMax
 from tests.lipschitz.exact import exact, exact_vector, forward, norm_within
@@ -29,7 +29,7 @@ def run(backbone: nn.Sequential, inputs: Tensor) -> tuple[Forward, VerifiedBound
     backbone.eval()
     bounds = verify(backbone, NORMS, 3)
     with torch.no_grad():
-        return forward_with_error(inputs, chain_of(backbone), bounds), bounds
+        return forward_with_error(inputs, trace(backbone), bounds), bounds
 
 
 def check(backbone: nn.Sequential, inputs: Tensor) -> None:
@@ -146,7 +146,7 @@ def test_stated_error_covers_a_bias_that_is_added_once_for_each_of_many_places(d
     inputs = (randn(1, 1, 200, 1) / 3).to(dtype)
     bounds = verify(backbone, NORMS, 400)
     with torch.no_grad():
-        result = forward_with_error(inputs, chain_of(backbone), bounds)
+        result = forward_with_error(inputs, trace(backbone), bounds)
     weight, bias = exact(body.weight), exact_vector(body.bias)
     truth = [
         row[0] * x + b for x in exact_vector(inputs) for row, b in zip(weight, bias, strict=True)
