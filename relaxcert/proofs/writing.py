@@ -99,26 +99,37 @@ def hash_of_weights(backbone: nn.Module) -> str:
 
 def _bounds(net: GloRoNet) -> Iterator[dict[str, Any]]:
     """One line for each layer and norm whose constant is not 1 by definition."""
-    for proved in net.verify().norms.values():
-        for row in proved.rows:
-            layer = net.backbone.get_submodule(row.path)
-            if not list(layer.state_dict()):
+    for norm, proved in net.verify().norms.items():
+        known = {id(net.backbone.get_submodule(row.path)): row.bound for row in proved.rows}
+        for path, layer in _leaves(net.backbone, ""):
+            if not layer.state_dict():
                 continue
-            factor = None
-            if isinstance(layer, nn.Linear) and row.norm == "l2":
-                factor = spectral_witness(layer.weight, row.bound)
-            if not math.isfinite(row.bound):
+            bound = known[id(layer)]
+            if not math.isfinite(bound):
                 raise UnsupportedLayer(
-                    f"backbone.{row.path} has no finite bound: there is nothing to prove."
+                    f"backbone.{path} has no finite bound: there is nothing to prove."
                 )
+            factor = None
+            if isinstance(layer, nn.Linear) and norm == "l2":
+                factor = spectral_witness(layer.weight, bound)
             yield {
                 "kind": "bound",
-                "layer": row.path,
-                "norm": row.norm,
-                "bound": row.bound,
+                "layer": path,
+                "norm": norm,
+                "bound": bound,
                 "exponent": 0 if factor is None else factor.exponent,
                 "factor": None if factor is None else base64.b64encode(factor.packed()).decode(),
             }
+
+
+def _leaves(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+    """Every layer with its path, also the second use of a shared one."""
+    if type(module) is not nn.Sequential:
+        yield path, module
+        return
+    children: dict[str, nn.Module] = vars(module)["_modules"]
+    for name, child in children.items():
+        yield from _leaves(child, f"{path}.{name}" if path else name)
 
 
 def _points(certificates: Certificates, hashes: list[bytes]) -> Iterator[dict[str, Any]]:

@@ -70,6 +70,15 @@ def test_networks_of_every_shape_are_accepted(backbone, tmp_path):
     assert artefacts.check().certified == int(artefacts.certificates.certified.sum()) > 0
 
 
+def test_a_layer_that_is_used_twice_has_two_bounds(tmp_path):
+    shared = linear(randn(30, 4, 4), randn(31, 4))
+    backbone = nn.Sequential(shared, nn.ReLU(), shared, nn.ReLU(), linear(randn(32, 3, 4)))
+    artefacts = made(tmp_path, lambda eps: Local(eps=eps), backbone=backbone)
+    layers = [line["layer"] for line in artefacts.lines() if line["kind"] == "bound"]
+    assert layers == ["0", "2", "4"]
+    assert artefacts.check().certified > 0
+
+
 @pytest.mark.parametrize("suffix", ["npz", "npy", "csv", "labelled.csv", "plain.csv"])
 def test_points_from_every_kind_of_file(suffix, tmp_path):
     artefacts = made(tmp_path, lambda eps: Local(eps=eps))
