@@ -18,7 +18,7 @@ from relaxcert import GloRoNet, RelaxedTopK, fit
 from relaxcert.data import landsat
 from relaxcert.heads.links import EstimatedLinks
 from relaxcert.lipschitz.network import row_distances
-from relaxcert.nn import MinMax, dense
+from relaxcert.nn import dense
 from relaxcert.training.recipe import Optimisation, load_recipe
 
 EPS = "0.03"
