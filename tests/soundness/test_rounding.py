@@ -124,4 +124,5 @@ def test_relaxcert_without_its_rounding_terms_would_be_found(monkeypatch):
         for name, replacement in plain.items():
             if getattr(module, name, None) is true[name]:
                 monkeypatch.setattr(module, name, replacement)
+    monkeypatch.setattr("relaxcert.heads.links._ALLOWED", 0.0)
     assert any(sound_and_not_vacuous(case) for case in cases)
