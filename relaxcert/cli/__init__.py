@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from relaxcert import __version__
-from relaxcert.cli import bounds, certify, check, data, demo, properties, train
+from relaxcert.cli import bounds, certify, check, data, demo, export, properties, train
 from relaxcert.cli.common import NOT_MET, NotMet, quiet_warnings
 from relaxcert.errors import RelaxcertError
 
@@ -33,6 +33,7 @@ app.command("train")(train.train)
 app.command("certify")(certify.certify)
 app.command("check")(check.check)
 app.command("bounds")(bounds.bounds)
+app.command("export")(export.export)
 app.add_typer(properties.app, name="properties")
 app.add_typer(data.app, name="data")
 
