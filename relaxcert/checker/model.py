@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,20 @@ from relaxcert.checker.certificate import canonical, read_bytes
 from relaxcert.checker.outcome import Unreadable
 
 Array = np.ndarray[Any, Any]
-PLAIN = ("ReLU", "MinMax", "Identity", "Dropout")
+PLAIN = ("ReLU", "Abs", "LeakyReLU", "MinMax", "Flatten", "Identity", "Dropout")
+CONVOLUTIONS = ("Conv1d", "Conv2d", "Conv3d")
 _DEPTH = 32
 _TYPES = ("<f4", "<f8")
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer: its path in the model, its kind, its numbers in float64 (exact)."""
+    """One layer: its path in the model, its kind, its numbers in float64 (exact), its settings."""
 
     path: str
     kind: str
     numbers: dict[str, Array]
+    fields: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,28 +93,29 @@ def _layers(description: Any, path: str, tensors: dict[str, Array], depth: int) 
             found += _layers(child, f"{path}.{name}" if path else name, tensors, depth + 1)
         return found
     names: tuple[str, ...] = ()
-    if kind == "Linear":
+    if kind in ("Linear", *CONVOLUTIONS):
         names = ("weight", "bias") if description.get("bias") is True else ("weight",)
     elif kind == "InputNormalisation":
         names = ("mean", "std")
-    elif kind == "Flatten":
-        if (description.get("start"), description.get("end")) != (1, -1):
-            raise Unreadable(f"layer {path}: this checker knows Flatten(1, -1) only.")
     elif kind not in PLAIN:
-        known = ", ".join((*PLAIN, "Linear", "InputNormalisation", "Flatten", "Sequential"))
+        known = ", ".join((*PLAIN, *CONVOLUTIONS, "Linear", "InputNormalisation", "Sequential"))
         raise Unreadable(
             f"layer {path} is a {str(kind)[:80]}, which this checker does not know (it knows "
             f"{known}): nothing is said about certificates of such networks."
         )
-    return [Layer(path, kind, {name: _numbers(path, name, tensors) for name in names})]
+    if kind == "Flatten" and (description.get("start"), description.get("end")) != (1, -1):
+        raise Unreadable(f"layer {path}: this checker knows Flatten(1, -1) only.")
+    slope = description.get("negative_slope", 0.0)
+    if not isinstance(slope, float) or not -1.0 <= slope <= 1.0:
+        raise Unreadable(f"layer {path}: this checker knows slopes from -1 to 1 only.")
+    numbers = {name: _numbers(path, name, tensors) for name in names}
+    return [Layer(path, str(kind), numbers, description)]
 
 
 def _numbers(path: str, name: str, tensors: dict[str, Array]) -> Array:
     tensor = tensors.pop(f"{path}.{name}" if path else name, None)
     if tensor is None or tensor.dtype.str not in _TYPES or tensor.size == 0:
         raise Unreadable(f"layer {path}: its {name} is missing, empty, or not float32 or float64.")
-    if (name == "weight" and tensor.ndim != 2) or (name == "bias" and tensor.ndim != 1):
-        raise Unreadable(f"layer {path}: its {name} has shape {tensor.shape}.")
     exact = tensor.astype(np.float64)
     if not bool(np.isfinite(exact).all()) or (name == "std" and not bool((exact > 0).all())):
         raise Unreadable(f"layer {path}: its {name} holds numbers that are not finite, or not > 0.")

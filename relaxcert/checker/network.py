@@ -6,7 +6,6 @@ python-flint (arb), which contains the exact value; a comparison is true only if
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,6 @@ from relaxcert.checker.model import Layer
 from relaxcert.checker.outcome import Rejected, Unreadable
 
 Array = np.ndarray[Any, Any]
-_IDENTITIES = ("Identity", "Dropout", "Flatten")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,35 +28,27 @@ class Reach:
     distances: list[list[arb]]
 
 
-def split(layers: Sequence[Layer]) -> tuple[Sequence[Layer], Layer | None]:
-    """The layers before the last Linear one, and that one if only identities follow."""
-    stop = len(layers)
-    while stop and layers[stop - 1].kind in _IDENTITIES:
-        stop -= 1
-    last = layers[stop - 1] if stop and layers[stop - 1].kind == "Linear" else None
-    return (layers if last is None else layers[: stop - 1]), last
-
-
 def logits_of(layers: Sequence[Layer], inputs: Array) -> list[list[arb]]:
-    """The logits of each point, (points, classes); inputs (points, ...)."""
-    points, shape = len(inputs), inputs.shape[1:]
+    """The logits of each point, (points, classes); lowered layers, inputs (points, ...)."""
+    points = len(inputs)
     values = [arb(number) for number in inputs.reshape(points, -1).T.astype("f8").ravel().tolist()]
     for layer in layers:
         match layer.kind:
             case "Linear":
-                values, shape = _affine(layer, values, shape, points)
+                values = _affine(layer, values, points)
+            case "MinMax":
+                values = _sorted_pairs(layer, values, points)
+            case "InputNormalisation":
+                values = _normalised(layer, values, points)
             case "ReLU":
                 values = [value.max(arb(0)) for value in values]
-            case "MinMax":
-                values = _sorted_pairs(layer, values, shape, points)
-            case "InputNormalisation":
-                values = _normalised(layer, values, shape, points)
-            case "Flatten":
-                shape = (math.prod(shape),)
+            case "Abs":
+                values = [abs(value) for value in values]
+            case "LeakyReLU":
+                slope = arb(layer.fields["negative_slope"])
+                values = [value.max(slope * value) for value in values]
             case _:
-                pass
-    if len(shape) != 1 or shape[0] < 2:
-        raise Unreadable(f"the network gives {shape} for a point, expected one logit a class.")
+                raise Unreadable(f"layer {layer.path} ({layer.kind}) cannot be computed here.")
     return [values[point::points] for point in range(points)]
 
 
@@ -68,44 +58,27 @@ def matrix_of(numbers: Array) -> arb_mat:
     return arb_mat(rows, columns, numbers.ravel().tolist())
 
 
-def _affine(
-    layer: Layer, values: list[arb], shape: tuple[int, ...], points: int
-) -> tuple[list[arb], tuple[int, ...]]:
+def _affine(layer: Layer, values: list[arb], points: int) -> list[arb]:
     weight = layer.numbers["weight"]
-    if shape != (weight.shape[1],):
-        raise Unreadable(
-            f"layer {layer.path} takes {weight.shape[1]} features, but gets shape {shape}: other "
-            "data than the network's, or a Flatten is missing."
-        )
-    outputs = weight.shape[0]
     products = (matrix_of(weight) * arb_mat(weight.shape[1], points, values)).entries()
-    bias = layer.numbers.get("bias", np.zeros(outputs))
-    if bias.shape != (outputs,):
-        raise Unreadable(f"layer {layer.path}: its bias has shape {bias.shape}.")
-    offsets = [arb(number) for number in bias.tolist()]
-    return [value + offsets[i // points] for i, value in enumerate(products)], (outputs,)
+    offsets = [arb(number) for number in layer.numbers["bias"].tolist()]
+    return [value + offsets[i // points] for i, value in enumerate(products)]
 
 
-def _sorted_pairs(
-    layer: Layer, values: list[arb], shape: tuple[int, ...], points: int
-) -> list[arb]:
-    if len(shape) != 1 or shape[0] % 2:
-        raise Unreadable(f"layer {layer.path}: MinMax needs an even number of flat features.")
-    result: list[arb] = []
-    for start in range(0, len(values), 2 * points):
-        left, right = values[start : start + points], values[start + points : start + 2 * points]
-        result += [a.min(b) for a, b in zip(left, right, strict=True)]
-        result += [a.max(b) for a, b in zip(left, right, strict=True)]
+def _sorted_pairs(layer: Layer, values: list[arb], points: int) -> list[arb]:
+    result = list(values)
+    lefts, rights = layer.numbers["left"].tolist(), layer.numbers["right"].tolist()
+    for left, right in zip(lefts, rights, strict=True):
+        for point in range(points):
+            a, b = values[left * points + point], values[right * points + point]
+            result[left * points + point] = a.min(b)
+            result[right * points + point] = a.max(b)
     return result
 
 
-def _normalised(layer: Layer, values: list[arb], shape: tuple[int, ...], points: int) -> list[arb]:
-    mean, std = layer.numbers["mean"], layer.numbers["std"]
-    try:
-        mean, std = np.broadcast_to(mean, shape).ravel(), np.broadcast_to(std, shape).ravel()
-    except ValueError as error:
-        raise Unreadable(f"layer {layer.path} does not fit inputs of shape {shape}.") from error
-    pairs = [(arb(m), arb(s)) for m, s in zip(mean.tolist(), std.tolist(), strict=True)]
+def _normalised(layer: Layer, values: list[arb], points: int) -> list[arb]:
+    means, stds = layer.numbers["mean"].tolist(), layer.numbers["std"].tolist()
+    pairs = [(arb(m), arb(s)) for m, s in zip(means, stds, strict=True)]
     return [
         (value - pairs[i // points][0]) / pairs[i // points][1] for i, value in enumerate(values)
     ]

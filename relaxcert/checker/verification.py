@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from flint import arb, ctx, fmpq
 
-from relaxcert.checker.certificate import NORMS, Certificate, Claim, canonical
-from relaxcert.checker.model import Model
-from relaxcert.checker.network import Reach, check_bound, distances_of, logits_of, split
+from relaxcert.checker.certificate import Certificate, Claim, canonical
+from relaxcert.checker.lowering import lowered
+from relaxcert.checker.model import Layer, Model
+from relaxcert.checker.network import Reach, check_bound, distances_of, logits_of
 from relaxcert.checker.outcome import Accepted, Rejected
 from relaxcert.checker.points import hashes_of
 from relaxcert.checker.property import (
@@ -56,25 +57,12 @@ def check_certificate(
     """
     _check_identity(certificate, model, inputs, digest or model.digest)
     with ctx.workprec(PRECISION):
-        norms = [norm for norm in NORMS if norm in _norms_in(certificate.property)]
-        body, last = split(model.layers)
-        probe = np.zeros((1, *inputs.shape[1:]))
-        classes = len(logits_of(model.layers, probe)[0])
+        layers, classes = lowered(model.layers, inputs.shape[1:])
         check_property(certificate.property, classes)
-        known = {(norm, layer.path) for norm in norms for layer in model.layers}
-        for norm, path in certificate.bounds.keys() - known:
-            raise Rejected(f"bound of layer {path} ({norm})", "there is no such layer or norm.")
-        reaches: dict[str, Reach] = {}
-        for norm in norms:
-            product = arb(1)
-            for layer in body:
-                product *= check_bound(layer, certificate.bounds.get((norm, layer.path)), norm)
-            if last is not None and (norm, last.path) in certificate.bounds:
-                check_bound(last, certificate.bounds[norm, last.path], norm)
-            reaches[norm] = Reach(product, distances_of(last, classes, norm))
+        reaches = _check_bounds(certificate, layers, classes)
         for start in range(0, len(certificate.claims), BATCH):
             claims = certificate.claims[start : start + BATCH]
-            rows = logits_of(model.layers, inputs[[claim.index for claim in claims]])
+            rows = logits_of(layers, inputs[[claim.index for claim in claims]])
             for claim, logits in zip(claims, rows, strict=True):
                 _check_claim(claim, certificate.property, logits, reaches)
             if progress is not None:
@@ -86,6 +74,29 @@ def check_certificate(
         certificate.digest,
         certificate.weights,
     )
+
+
+def _check_bounds(
+    certificate: Certificate, layers: Sequence[Layer], classes: int
+) -> dict[str, Reach]:
+    """Re-prove the constant of every layer in every norm that the property uses."""
+    norms = _norms_in(certificate.property)
+    known = {(norm, layer.path) for norm in norms for layer in layers}
+    for norm, path in certificate.bounds.keys() - known:
+        raise Rejected(f"bound of layer {path} ({norm})", "there is no such layer or norm.")
+    last = layers[-1] if layers and layers[-1].kind == "Linear" else None
+    reaches: dict[str, Reach] = {}
+    for norm in sorted(norms):
+        product = arb(1)
+        for layer in layers:
+            bound = certificate.bounds.get((norm, layer.path))
+            # The last layer is measured row by row; what is stated of it must be true all the same.
+            if layer is not last:
+                product *= check_bound(layer, bound, norm)
+            elif bound is not None:
+                check_bound(layer, bound, norm)
+        reaches[norm] = Reach(product, distances_of(last, classes, norm))
+    return reaches
 
 
 def _check_identity(certificate: Certificate, model: Model, inputs: Array, digest: str) -> None:

@@ -27,7 +27,7 @@ from relaxcert.heads.certificates import Certificates, concatenate
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import load_model
 from relaxcert.metrics import clean_accuracy_name
-from relaxcert.proofs import write_proof
+from relaxcert.proofs import check_provable, write_proof
 from relaxcert.report.verdicts import summary_of, to_json, write_verdicts
 from relaxcert.training.evaluation import Figures, figures_of
 from relaxcert.training.progress import bar
@@ -70,6 +70,8 @@ def certify(
     if require_vra is not None and math.isnan(require_vra):
         raise InvalidInput("--require-vra nan asks for nothing: give a share from 0 to 1.")
     loaded = load_model(model, device=device_of(device))
+    if proof is not None:
+        check_provable(loaded.net.backbone)
     inputs, labels = load_points(data, loaded.net)
     if len(inputs) == 0:
         raise InvalidInput(f"--data {data} holds no points: there is nothing to certify.")

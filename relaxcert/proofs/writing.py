@@ -24,6 +24,7 @@ from relaxcert.heads.certificates import Certificates
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.lipschitz.verified import fingerprint
 from relaxcert.nn.architecture import describe
+from relaxcert.proofs.chain import check_provable, leaves, matrices_of
 from relaxcert.proofs.witness import spectral_witness
 from relaxcert.spec.canonical import canonical_json
 from relaxcert.spec.property import Conjunction, Disjunction
@@ -60,6 +61,7 @@ def write_proof(
             f"certificates are of level {certificates.level} and property {certificates.digest}; "
             f"a proof is written for level R and the network's own property, {net.digest}."
         )
+    check_provable(net.backbone)
     hashes = list(_hashes(inputs))
     header = {
         "kind": "header",
@@ -77,7 +79,7 @@ def write_proof(
     def write(name: Path) -> None:
         seal = hashlib.sha256()
         with name.open("wb") as file:
-            for value in (header, *_bounds(net), *_points(certificates, hashes)):
+            for value in (header, *_bounds(net, inputs[:1]), *_points(certificates, hashes)):
                 line = _line(value)
                 seal.update(line)
                 file.write(line)
@@ -97,11 +99,12 @@ def hash_of_weights(backbone: nn.Module) -> str:
     return found.hexdigest()
 
 
-def _bounds(net: GloRoNet) -> Iterator[dict[str, Any]]:
+def _bounds(net: GloRoNet, point: Tensor) -> Iterator[dict[str, Any]]:
     """One line for each layer and norm whose constant is not 1 by definition."""
+    matrices = matrices_of(net.backbone, point)
     for norm, proved in net.verify().norms.items():
         known = {id(net.backbone.get_submodule(row.path)): row.bound for row in proved.rows}
-        for path, layer in _leaves(net.backbone, ""):
+        for path, layer in leaves(net.backbone):
             if not layer.state_dict():
                 continue
             bound = known[id(layer)]
@@ -110,8 +113,8 @@ def _bounds(net: GloRoNet) -> Iterator[dict[str, Any]]:
                     f"backbone.{path} has no finite bound: there is nothing to prove."
                 )
             factor = None
-            if isinstance(layer, nn.Linear) and norm == "l2":
-                factor = spectral_witness(layer.weight, bound)
+            if path in matrices and norm == "l2":
+                factor = spectral_witness(matrices[path], bound)
             yield {
                 "kind": "bound",
                 "layer": path,
@@ -120,16 +123,6 @@ def _bounds(net: GloRoNet) -> Iterator[dict[str, Any]]:
                 "exponent": 0 if factor is None else factor.exponent,
                 "factor": None if factor is None else base64.b64encode(factor.packed()).decode(),
             }
-
-
-def _leaves(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
-    """Every layer with its path, also the second use of a shared one."""
-    if type(module) is not nn.Sequential:
-        yield path, module
-        return
-    children: dict[str, nn.Module] = vars(module)["_modules"]
-    for name, child in children.items():
-        yield from _leaves(child, f"{path}.{name}" if path else name)
 
 
 def _points(certificates: Certificates, hashes: list[bytes]) -> Iterator[dict[str, Any]]:

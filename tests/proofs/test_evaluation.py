@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from relaxcert import checker
 from relaxcert.checker.certificate import Bound
+from relaxcert.checker.lowering import lowered
 from relaxcert.checker.model import Layer, read_model
 from relaxcert.checker.network import check_bound, distances_of, logits_of
 from relaxcert.checker.property import check_property, evaluate
@@ -114,7 +115,7 @@ def test_logits_contain_the_exact_ones(seed, tmp_path):
     path = save_model(GloRoNet(backbone, Local(eps=1)), tmp_path / "m.safetensors")
     inputs = randn(seed + 50, 5, 4)
     with ctx.workprec(192):
-        rows = logits_of(read_model(path).layers, inputs.numpy())
+        rows = logits_of(lowered(read_model(path).layers, (4,))[0], inputs.numpy())
         for row, point in zip(rows, inputs, strict=True):
             truth = exact.forward(backbone, exact.exact_vector(point))
             for ball, value in zip(row, truth, strict=True):
