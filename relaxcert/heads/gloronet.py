@@ -12,6 +12,7 @@ from relaxcert.heads.bottom import proved_bottom, shown_logits, with_training_bo
 from relaxcert.heads.certificates import Certificates, concatenate
 from relaxcert.heads.certify import certificates_of, check_logits, proved_links
 from relaxcert.heads.head import Head, compile_property
+from relaxcert.heads.label import label_margin
 from relaxcert.heads.links import EstimatedLinks, Links
 from relaxcert.lipschitz.arithmetic import check_arithmetic, check_float32_products
 from relaxcert.lipschitz.directed import unit_of
@@ -94,6 +95,23 @@ class GloRoNet(nn.Module):
             outcome = self.head.margin(logits, self._estimated(logits, shape, margin_scale))
             return with_training_bottom(logits, outcome)
         return self._proved_forward(inputs)
+
+    def label_margins(
+        self, inputs: Tensor, labels: Tensor, *, margin_scale: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Logits, (batch, classes), and M_y, (batch,): what :func:`certified_set` trains on.
+
+        M_y > 0 where the point would count for the VRA: a set that holds the label is certified
+        (:mod:`relaxcert.heads.label`). Estimated bounds, differentiable, proves nothing. For
+        ``margin_scale`` see ``forward``.
+
+        Raises:
+            InvalidInput: the certificates of the property have no set.
+        """
+        self._check_backbone()
+        logits = self.backbone(self._in_weight_dtype(inputs))
+        links_in = self._estimated(logits, tuple(inputs.shape[1:]), margin_scale)
+        return logits, label_margin(self.head, logits, links_in, labels)
 
     def certify(self, inputs: Tensor, *, batch_size: int | None = None) -> Certificates:
         """Certify points rigorously (level R; never differentiable).

@@ -123,7 +123,7 @@ class PrefixHead(Head):
         highest, k = found.uniform.max(1)
         # If no k may serve, the first is taken: the stand-in is made from m^1.
         place = found.ranked.flatten(1).masked_fill(self.barred[k], math.inf).argmin(1)
-        value = _active(links, top, place[:, None])
+        value = active_link(links, top, place[:, None])
         return Margin(value.masked_fill(highest.isneginf(), -math.inf), value.clamp(max=0.0))
 
     def admissible(self, top: Tensor) -> Tensor:
@@ -135,7 +135,14 @@ class PrefixHead(Head):
         return stays.any(1) & self.serves
 
 
-def _active(links: EstimatedLinks, top: Tensor, place: Tensor) -> Tensor:
+def ranked_links(links: Links, top: Tensor) -> Tensor:
+    """The links in rank coordinates, without gradient; (batch, K) -> (batch, K, K + 1)."""
+    if isinstance(links, RankedLinks):
+        return links.ranked(top)
+    return ranked_rows(links.rows(top), top)
+
+
+def active_link(links: EstimatedLinks, top: Tensor, place: Tensor) -> Tensor:
     """With gradient: the link at ``place`` of the flattened (K, K + 1) links; -> (batch,)."""
     depth = top.shape[1]
     winner = top.gather(1, place.div(depth + 1, rounding_mode="floor"))

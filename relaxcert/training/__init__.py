@@ -2,7 +2,7 @@
 
 from relaxcert.training.evaluation import Figures, evaluate
 from relaxcert.training.loop import Epoch, History, fit
-from relaxcert.training.losses import cross_entropy, trades
+from relaxcert.training.losses import certified_set, cross_entropy, trades
 from relaxcert.training.recipe import Optimisation, Recipe, load_recipe, recipes
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "History",
     "Optimisation",
     "Recipe",
+    "certified_set",
     "cross_entropy",
     "evaluate",
     "fit",

@@ -20,7 +20,7 @@ from relaxcert.training.augmentation import patch_symmetries
 from relaxcert.training.batches import Batches, TrainingData, check_labels, mixed
 from relaxcert.training.checkpoint import load_checkpoint, save_checkpoint
 from relaxcert.training.evaluation import evaluate
-from relaxcert.training.losses import cross_entropy, trades
+from relaxcert.training.losses import certified_set, cross_entropy, trades
 from relaxcert.training.progress import EpochBar
 from relaxcert.training.recipe import Optimisation
 
@@ -169,8 +169,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate.at(progress)
         self.optimizer.zero_grad(set_to_none=True)
-        outputs = self.trained(self.augment(inputs), margin_scale=self.settings.margin_scale)
-        loss = self._loss(outputs, labels, progress)
+        loss = self._loss(self.augment(inputs), labels, progress)
         loss.backward()
         self.optimizer.step()
         return loss.detach()
@@ -183,8 +182,15 @@ class _Run:
                 f"the weights are NaN or infinite after epoch {number}: lower the learning rate."
             )
 
-    def _loss(self, outputs: Tensor, labels: Tensor, progress: float) -> Tensor:
-        temperature = self.settings.temperature
+    def _loss(self, inputs: Tensor, labels: Tensor, progress: float) -> Tensor:
+        temperature, scale = self.settings.temperature, self.settings.margin_scale
+        if self.settings.loss == "certified-set":
+            logits, margins = self.trained.label_margins(inputs, labels, margin_scale=scale)
+            weight = self.settings.ranking_weight
+            return certified_set(
+                logits, margins, labels, temperature=temperature, ranking_weight=weight
+            )
+        outputs = self.trained(inputs, margin_scale=scale)
         if self.settings.loss == "cross-entropy":
             return cross_entropy(outputs, labels, temperature=temperature)
         schedule = self.settings.trades_weight

@@ -42,9 +42,11 @@ class Optimisation(_Table):
     batch_size: int = Field(default=128, ge=1)
     learning_rate: Schedule = OneCycle(peak=5e-3)
     weight_decay: float = Field(default=0.0, ge=0)
-    loss: Literal["cross-entropy", "trades"] = "cross-entropy"
+    loss: Literal["cross-entropy", "trades", "certified-set"] = "cross-entropy"
     temperature: float = Field(default=1.0, gt=0)
     trades_weight: Schedule | None = None
+    ranking_weight: float = Field(default=0.0, ge=0)
+    """Of the cross-entropy beside loss = "certified-set"."""
     margin_scale: float = Field(default=1.0, gt=0)
     """Train for an eps so many times larger; certificates always use eps itself."""
     orthogonal: bool = False

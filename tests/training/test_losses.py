@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from relaxcert.errors import InvalidInput
-from relaxcert.training import cross_entropy, trades
+from relaxcert.training import certified_set, cross_entropy, trades
 from tests.networks import randn
 
 temperatures = st.floats(0.05, 4.0)
@@ -121,3 +121,16 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature):
         cross_entropy(outputs, labels, temperature=temperature)
     with pytest.raises(InvalidInput, match="temperature="):
         trades(outputs, labels, weight=1.0, temperature=temperature)
+
+
+@given(seeds, temperatures, weights)
+def test_certified_set_is_the_logistic_loss_of_the_margin_and_the_ranking(
+    seed, temperature, weight
+):
+    outputs, labels = outputs_and_labels(seed)
+    logits, margins = outputs[:, :-1], outputs[:, -1]
+    found = certified_set(logits, margins, labels, temperature=temperature, ranking_weight=weight)
+    logistic = [math.log1p(math.exp(-margin / temperature)) for margin in margins.tolist()]
+    ranking = literal_cross_entropy(logits, labels, temperature)
+    expected = sum(logistic) / len(logistic) + weight * ranking
+    assert float(found) == pytest.approx(expected, rel=1e-9, abs=1e-12)
