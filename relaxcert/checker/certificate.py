@@ -69,19 +69,24 @@ def canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
-def read_bytes(path: Path) -> bytes:
-    """A whole file, if it is not too large."""
+def check_size(path: Path) -> None:
+    """Refuse a file that is missing or too large to be read."""
     try:
-        if path.stat().st_size > LIMIT:
-            raise Unreadable(f"{path}: larger than {LIMIT >> 30} GiB, which is not read.")
-        return path.read_bytes()
+        size = path.stat().st_size
     except OSError as error:
         raise Unreadable(f"{path}: cannot be read ({error.strerror}); check the path.") from error
+    if size > LIMIT:
+        raise Unreadable(f"{path}: larger than {LIMIT >> 30} GiB, which is not read.")
 
 
 def read_certificate(path: Path) -> Certificate:
     """Parse a certificate; raises Rejected if the seal is broken, Unreadable if it is none."""
-    return parse_certificate(read_bytes(path), path)
+    check_size(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Unreadable(f"{path}: cannot be read ({error.strerror}).") from error
+    return parse_certificate(content, path)
 
 
 def parse_certificate(content: bytes, path: Path) -> Certificate:
@@ -144,6 +149,8 @@ def _bound(path: Path, number: int, line: bytes) -> Bound:
         factor = None if text is None else base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise Unreadable(f"{path}: line {number}: factor is not base64.") from error
+    if factor is None and data["exponent"] != 0:
+        raise Unreadable(f"{path}: line {number}: an exponent without a factor.")
     return Bound(data["layer"], data["norm"], data["bound"], data["exponent"], factor)
 
 

@@ -57,6 +57,8 @@ def _dense(layer: Layer, shape: Shape, found: list[Layer]) -> Shape:
             f"{shape}: other data than the network's, or a Flatten is missing."
         )
     bias = layer.numbers.get("bias", np.zeros(len(weight)))
+    if weight.size > MOST_ENTRIES:
+        raise Unreadable(f"layer {layer.path} has more than {MOST_ENTRIES} entries.")
     if bias.shape != (len(weight),):
         raise Unreadable(f"layer {layer.path}: its bias has shape {bias.shape}.")
     found.append(Layer(layer.path, "Linear", {"weight": weight, "bias": bias}))

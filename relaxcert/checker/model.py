@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from relaxcert.checker.certificate import canonical, read_bytes
+from relaxcert.checker.certificate import canonical, check_size
 from relaxcert.checker.outcome import Unreadable
 
 Array = np.ndarray[Any, Any]
@@ -50,7 +50,7 @@ class Model:
 
 def read_model(path: Path) -> Model:
     """Read a safetensors file that relaxcert wrote; raises Unreadable."""
-    read_bytes(path)
+    check_size(path)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata: dict[str, str] = file.metadata() or {}

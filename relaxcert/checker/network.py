@@ -87,11 +87,13 @@ def _normalised(layer: Layer, values: list[arb], points: int) -> list[arb]:
 def check_bound(layer: Layer, bound: Bound | None, norm: str) -> arb:
     """Re-prove a layer's constant from its numbers and its witness; raises Rejected."""
     if layer.kind not in ("Linear", "InputNormalisation"):
-        if bound is not None and bound.value < 1.0:
-            raise Rejected(_step(layer, norm), f"{bound.value} is below 1, its constant.")
+        if bound is not None:
+            raise Rejected(_step(layer, norm), "its constant is 1 by definition.")
         return arb(1)
     if bound is None:
         raise Rejected(_step(layer, norm), "there is none.")
+    if bound.factor is not None and (layer.kind != "Linear" or norm != "l2"):
+        raise Rejected(_step(layer, norm), "it has a witness, which nothing here needs.")
     value = arb(bound.value)
     if layer.kind == "InputNormalisation":
         proved = bool(value * arb(float(layer.numbers["std"].min())) >= 1)

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.lib import format as npy
 
-from relaxcert.checker.certificate import LIMIT
+from relaxcert.checker.certificate import LIMIT, check_size
 from relaxcert.checker.outcome import Unreadable
 
 Array = np.ndarray[Any, Any]
@@ -31,6 +31,7 @@ def read_points(path: Path, scale: float = 1.0, *, features: int | None = None) 
 
     ``features``: numbers a point that the network takes, which tells labels in a .csv.
     """
+    check_size(path)
     try:
         match path.suffix.lower():
             case ".npz":
@@ -56,7 +57,8 @@ def scaled(numbers: Array, scale: float) -> Array:
         raise Unreadable(f"scale {scale} must be finite and greater than 0.")
     kind = np.float32 if np.can_cast(numbers.dtype, np.float32, casting="safe") else np.float64
     inputs = numbers.astype(kind)
-    return inputs if scale == 1.0 else inputs / kind(scale)
+    with np.errstate(all="ignore"):  # what is not finite is found later, and named
+        return inputs if scale == 1.0 else inputs / kind(scale)
 
 
 def hashes_of(inputs: Array) -> list[bytes]:
@@ -87,8 +89,6 @@ def _table(path: Path, features: int | None) -> Array:
 
     Labels: the last column is named ``label``, or is one more than the network takes.
     """
-    if path.stat().st_size > LIMIT:
-        raise Unreadable(f"{path}: larger than {LIMIT >> 30} GiB, which is not read.")
     lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
     names = [name.strip().strip('"').lower() for name in lines[0].split(",")] if lines else []
     try:

@@ -27,7 +27,7 @@ _KNOWN = (
     "InputNormalisation",
 )
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_MOST_ENTRIES = 2**22  # of an unrolled convolution, as in the checker
+_MOST_ENTRIES = 2**22  # of a matrix, or of an unrolled convolution; as in the checker
 
 
 def leaves(backbone: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -62,7 +62,7 @@ def matrices_of(backbone: nn.Module, point: Tensor) -> dict[str, Tensor]:
     through. Its entries are copies of the kernel's: products with 0 and 1 are exact.
 
     Raises:
-        UnsupportedLayer: a convolution whose matrix is too large to be written.
+        UnsupportedLayer: a matrix that is too large to be written.
     """
     found: dict[str, Tensor] = {}
     exact = copy.deepcopy(backbone).to("cpu", torch.float64).eval()
@@ -72,6 +72,7 @@ def matrices_of(backbone: nn.Module, point: Tensor) -> dict[str, Tensor]:
             shape, hidden = hidden.shape[1:], layer(hidden)
             if isinstance(layer, nn.Linear):
                 found[path] = layer.weight.detach()
+                _check_size(path, *layer.weight.shape)
             elif isinstance(layer, _CONVOLUTIONS):
                 found[path] = _unrolled(layer, path, shape, hidden[0].numel())
     return found
@@ -79,12 +80,16 @@ def matrices_of(backbone: nn.Module, point: Tensor) -> dict[str, Tensor]:
 
 def _unrolled(layer: nn.Module, path: str, shape: torch.Size, outputs: int) -> Tensor:
     inputs = math.prod(shape)
-    if inputs * outputs > _MOST_ENTRIES:
-        raise UnsupportedLayer(
-            f"backbone.{path} unrolls to a matrix of {outputs} x {inputs}, more than "
-            f"{_MOST_ENTRIES} entries: no proof file is written for it."
-        )
+    _check_size(path, outputs, inputs)
     without_bias = copy.deepcopy(layer)
     without_bias.register_parameter("bias", None)
     basis = torch.eye(inputs, dtype=torch.float64).reshape(inputs, *shape)
     return without_bias(basis).flatten(1).T
+
+
+def _check_size(path: str, outputs: int, inputs: int) -> None:
+    if inputs * outputs > _MOST_ENTRIES:
+        raise UnsupportedLayer(
+            f"backbone.{path} is a matrix of {outputs} x {inputs}, more than {_MOST_ENTRIES} "
+            "entries (convolutions are unrolled): no proof file is written for it."
+        )

@@ -212,3 +212,21 @@ def test_without_the_residual_a_wrong_factor_passes(artefacts, tmp_path, monkeyp
     true = network._spectral
     monkeypatch.setattr(network, "_spectral", diagonal_only)
     artefacts.check(certificate=sealed(lines, tmp_path / "changed"))
+
+
+def test_without_the_hashes_other_points_pass(artefacts, monkeypatch):
+    """A point that is not certified is changed: only the hash of all points tells."""
+    skipped = int((~artefacts.certificates.certified).nonzero()[0])
+    numbers = artefacts.inputs.numpy().copy()
+    numbers[skipped] += 1
+    with pytest.raises(checker.Rejected, match="inputs"):
+        artefacts.check(data=numbers)
+    monkeypatch.setattr(verification, "_check_identity", lambda *arguments: None)
+    artefacts.check(data=numbers)
+
+
+def test_a_weaker_claim_under_a_forged_seal_is_accepted_for_it_is_true(artefacts, tmp_path):
+    """The seal guards the file as a whole; the truth of claims does not hang on it."""
+    place = place_of(artefacts, "point")
+    lines = changed(artefacts, place, margin=1e-12)
+    assert artefacts.check(certificate=sealed(lines, tmp_path / "changed")).certified > 0
