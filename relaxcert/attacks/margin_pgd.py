@@ -131,7 +131,7 @@ def _provably_broken(
 def _doubt(forward: Forward, bounds: VerifiedBounds, norm: Norm) -> Tensor:
     """How far a computed f_j - f_i may be from the exact one, for every pair; (batch,)."""
     # It is known up to slack_j + slack_i + D_ji e; twice the largest covers every pair.
-    reach = forward.error[norm] * bounds.norms[norm].pairs.max()
+    reach = forward.error[norm] * bounds.norms[norm].distances.largest
     return 1.001 * (2.0 * forward.slack.amax(1) + reach)
 
 

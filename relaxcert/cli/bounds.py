@@ -34,7 +34,7 @@ def bounds(
     columns = ("layer", "kind", "norm", "bound", "how it was proved")
     console().print(table(f"Verified bounds of {model}", columns, cells))
     for norm, found in proved.norms.items():
-        largest = float(found.pairs.max())
+        largest = float(found.distances.largest)
         console().print(
             f"{norm}: product before the last layer {found.product:.9g}; "
             f"largest constant of a logit difference {found.product * largest:.9g}"

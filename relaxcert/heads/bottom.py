@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from relaxcert.heads.outcome import Margin
-from relaxcert.lipschitz.directed import tensor_up
+from relaxcert.lipschitz.directed import finite_rows, tensor_up
 
 
 def with_training_bottom(logits: Tensor, outcome: Margin) -> Tensor:
@@ -29,7 +29,7 @@ def proved_bottom(logits: Tensor, outcome: Margin, current: Tensor | None = None
     is rounded up, and lies strictly above f_y wherever m > 0 is not proved; it is infinite where a
     logit is not finite, or where ``current`` (scalar bool) says that the bounds no longer hold.
     """
-    usable = logits.isfinite().all(1)
+    usable = finite_rows(logits)
     if current is not None:
         usable = usable & current
     margin = torch.where(outcome.margin.isfinite(), outcome.margin, outcome.fallback)
@@ -45,5 +45,5 @@ def proved_bottom(logits: Tensor, outcome: Margin, current: Tensor | None = None
 def shown_logits(logits: Tensor) -> Tensor:
     """The logits, with rows that are not finite made finite, so that an infinite bottom wins."""
     largest = torch.finfo(logits.dtype).max
-    finite = logits.isfinite().all(1, keepdim=True)
+    finite = finite_rows(logits)[:, None]
     return torch.where(finite, logits, logits.nan_to_num(-largest, largest, -largest))

@@ -12,7 +12,7 @@ from relaxcert.errors import InvalidInput, StaleBounds
 from relaxcert.heads.certificates import Certificates
 from relaxcert.heads.links import ProvedLinks
 from relaxcert.heads.outcome import Head, Outcome
-from relaxcert.lipschitz.directed import fraction_down, fraction_up, multiply_up
+from relaxcert.lipschitz.directed import finite_rows, fraction_down, fraction_up, multiply_up
 from relaxcert.lipschitz.forward import Forward, forward_with_error
 from relaxcert.lipschitz.verified import VerifiedBounds
 from relaxcert.spec.ball import Ball
@@ -31,7 +31,7 @@ def proved_links(
         reach = multiply_up(fraction_up(ball.eps), proved.product)
         product = proved.product if radii else None
         error = forward.error[ball.norm]
-        return ProvedLinks(logits, forward.slack, error, proved.pairs, reach, product)
+        return ProvedLinks(logits, forward.slack, error, proved.distances, reach, product)
 
     return links_in
 
@@ -45,7 +45,7 @@ def certificates_of(
         InvalidInput: the points do not fit the backbone.
     """
     # Asked first: an in-place activation may overwrite the points.
-    finite = inputs.isfinite().flatten(1).all(1)
+    finite = finite_rows(inputs)
     try:
         forward = forward_with_error(inputs, bounds.exact, bounds)
     except StaleBounds:
@@ -56,7 +56,7 @@ def certificates_of(
         ) from error
     check_logits(forward.logits, len(inputs), bounds.num_classes)
     outcome = head(forward.logits, proved_links(forward, bounds, radii=True))
-    finite = finite & forward.logits.isfinite().all(1)
+    finite = finite & finite_rows(forward.logits)
     return _assemble(outcome, forward.logits, finite, prop, bounds.fingerprint)
 
 

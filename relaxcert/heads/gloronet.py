@@ -14,7 +14,11 @@ from relaxcert.heads.certify import certificates_of, check_logits, proved_links
 from relaxcert.heads.head import Head, compile_property
 from relaxcert.heads.label import label_margin
 from relaxcert.heads.links import EstimatedLinks, Links
-from relaxcert.lipschitz.arithmetic import check_arithmetic, check_float32_products
+from relaxcert.lipschitz.arithmetic import (
+    check_arithmetic,
+    check_float32_products,
+    without_autocast,
+)
 from relaxcert.lipschitz.directed import unit_of
 from relaxcert.lipschitz.forward import forward_with_error
 from relaxcert.lipschitz.graph import Graph
@@ -135,7 +139,7 @@ class GloRoNet(nn.Module):
         bounds = self.verify(tuple(exact.shape[1:]))
         size = max(1, len(exact)) if batch_size is None else _checked_batch_size(batch_size)
         starts = range(0, max(1, len(exact)), size)
-        with torch.no_grad(), torch.autocast(exact.device.type, enabled=False):
+        with torch.no_grad(), without_autocast(exact.device):
             batches = [
                 certificates_of(exact[start : start + size], bounds, self.head, self.prop)
                 for start in starts
@@ -199,8 +203,8 @@ class GloRoNet(nn.Module):
             check_arithmetic(inputs.device)
             check_float32_products(inputs.device)
             bounds = self.verify(shape)
-        with torch.autocast(inputs.device.type, enabled=False):
-            forward = forward_with_error(inputs, self.lipschitz.live_graph(shape), bounds)
+        with without_autocast(inputs.device):
+            forward = forward_with_error(inputs, self.lipschitz.current_graph(shape), bounds)
         check_logits(forward.logits, len(inputs), self.num_classes)
         with torch.no_grad():
             links_in = proved_links(forward, bounds)

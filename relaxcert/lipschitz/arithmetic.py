@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -44,3 +45,10 @@ def check_float32_products(device: torch.device) -> None:
             "torch.backends.cuda.matmul.allow_tf32 is on: set it to False, or use certify(), which "
             "runs in float64."
         )
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Plain arithmetic for a while; costs nothing where autocast is off (its exit takes a ms)."""
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

@@ -22,7 +22,15 @@ import torch
 from torch import Tensor
 
 from relaxcert.errors import StaleBounds
-from relaxcert.lipschitz.directed import ETA, INFLATE, gamma, norm_up, tensor_up, unit_of
+from relaxcert.lipschitz.directed import (
+    ETA,
+    INFLATE,
+    gamma,
+    in_float32,
+    norm_up,
+    tensor_up,
+    unit_of,
+)
 from relaxcert.lipschitz.graph import Graph, Node
 from relaxcert.lipschitz.matrix import ORDER
 from relaxcert.lipschitz.registry import Rounding
@@ -72,13 +80,19 @@ def forward_with_error(inputs: Tensor, graph: Graph, bounds: VerifiedBounds) -> 
     # Infinity may vanish again (ReLU makes 0 of minus infinity), also that of an overflow: from
     # there on nothing is known.
     unknown = _nan_where_not_finite(inputs)
-    states = [_State(inputs, unknown, {norm: unknown.clone() for norm in bounds.norms})]
+    # Values that nothing needs any more are let go, so that their memory serves again.
+    states: dict[int, _State] = {0: _State(inputs, unknown, dict.fromkeys(bounds.norms, unknown))}
+    last_use = graph.last_use
     for index, node in enumerate(graph.body):
         if index > 0:
             parts = [states[place] for place in node.operands]
-            states.append(
-                _after(node, parts, {n: proved.body[index] for n, proved in bounds.norms.items()})
-            )
+            for place in node.operands:
+                if last_use[place] == index:
+                    states.pop(place, None)
+            known: dict[Norm, NodeBound] = {
+                norm: proved.body[index] for norm, proved in bounds.norms.items()
+            }
+            states[index] = _after(node, parts, known)
     features = states[graph.features]
     if graph.last is None or bounds.last is None:
         slack = torch.zeros_like(features.value, dtype=torch.float64)
@@ -91,6 +105,8 @@ def forward_with_error(inputs: Tensor, graph: Graph, bounds: VerifiedBounds) -> 
 def _after(node: Node, operands: list[_State], proved: dict[Norm, NodeBound]) -> _State:
     """Run one node and carry the errors through it."""
     values = [operand.value for operand in operands]
+    if node.kind == "layer" and all(known.passes for known in proved.values()):
+        return _State(node.run(values), operands[0].unknown, operands[0].error)
     with torch.no_grad():
         # Before the node runs, which may overwrite its operand.
         sizes = {
@@ -130,7 +146,12 @@ def _carried(node: Node, known: NodeBound, errors: list[Tensor], norm: Norm) -> 
 
 def _nan_where_not_finite(values: Tensor) -> Tensor:
     """(batch,): 0 for points whose values are all finite, else NaN, in one pass."""
-    return values.detach().flatten(1).sum(1, dtype=torch.float64) * 0.0
+    flat = values.detach().flatten(1)
+    if in_float32(flat):
+        zero = flat.sum(1) * 0.0
+        if not bool(zero.any()):  # NaN counts as true; a sum of finite values may have overflowed
+            return zero.double()
+    return flat.sum(1, dtype=torch.float64) * 0.0
 
 
 def _fresh(rounding: Rounding, size: Tensor | float, output: Tensor, norm: Norm) -> Tensor | float:
@@ -140,14 +161,16 @@ def _fresh(rounding: Rounding, size: Tensor | float, output: Tensor, norm: Norm)
     order = ORDER[norm]
     # A layer that acts on the last dimension adds its bias once for each place of the others.
     places = 1 if rounding.offset_is_total else math.prod(output.shape[1:-1])
-    total: Tensor | float = rounding.offset * places
-    if rounding.input_gain > 0.0:
-        total = total + rounding.input_gain * size
-    if rounding.output_gain > 0.0:
-        total = total + rounding.output_gain * norm_up(output, order)
-    return gamma(rounding.operations, _unit(output)) * total + _underflow(
+    relative = gamma(rounding.operations, _unit(output))
+    # Numbers first: operations on small tensors are what this costs.
+    total: Tensor | float = relative * (rounding.offset * places) + _underflow(
         rounding.operations, output, order
     )
+    if rounding.input_gain > 0.0:
+        total = size * (relative * rounding.input_gain) + total
+    if rounding.output_gain > 0.0:
+        total = norm_up(output, order) * (relative * rounding.output_gain) + total
+    return total
 
 
 def _slack(hidden: Tensor, last: LastLayer) -> Tensor:

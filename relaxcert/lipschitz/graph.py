@@ -127,6 +127,11 @@ class Graph:
             for node in self.nodes
         )
 
+    @property
+    def last_use(self) -> dict[int, int]:
+        """For each node that others use, the last one that does."""
+        return {place: index for index, node in enumerate(self.nodes) for place in node.operands}
+
     def run(self, inputs: Tensor) -> Tensor:
         """Compute the output, (batch, ...) -> (batch, classes)."""
         values: list[Tensor] = [inputs]

@@ -83,8 +83,10 @@ def vector_norm_up(values: Tensor, order: float) -> float:
 
 def row_norms(matrix: Tensor) -> Tensor:
     """Upper bound of the l2 norm of each row; shape (rows, columns) -> (rows,)."""
-    zero = torch.zeros(1, matrix.shape[1], dtype=torch.float64)
-    return pair_distances(torch.cat([matrix, zero]), "l2")[:-1, -1]
+    scaled, exponent = scaled_to_one(matrix)
+    norm = torch.linalg.vector_norm(scaled, dim=1) * up(1.0 + gamma(matrix.shape[1] + 5, _U))
+    zero = ~matrix.any(1)
+    return _unscaled(norm + UNDERFLOW, exponent).masked_fill(zero, 0.0)
 
 
 def pair_distances(matrix: Tensor, norm: Norm) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from relaxcert.errors import InvalidInput
 from relaxcert.lipschitz.estimate import estimated_totals
 from relaxcert.lipschitz.graph import Graph
-from relaxcert.lipschitz.matrix import DUAL_ORDER
+from relaxcert.lipschitz.pairs import EstimatedPairs, Pairs, TablePairs
 from relaxcert.lipschitz.rules import pairs_of_any_map
 from relaxcert.lipschitz.structure import Structure, has_own_forward, in_eval_mode, structure_of
 from relaxcert.lipschitz.tracing import trace
@@ -51,6 +51,7 @@ class NetworkLipschitz(nn.Module):
         self.present: VerifiedBounds | None = None
         self._structure: Structure | None = None
         self._graph: Graph | None = None
+        self._graph_of_proof: Graph | None = None
         self._shape_of_graph: Shape | None = None
         self.register_load_state_dict_pre_hook(self._accept_iterates)
         self._refresh(input_shape)
@@ -81,11 +82,19 @@ class NetworkLipschitz(nn.Module):
         graph = trace(backbone) if has_own_forward(backbone) else self.live_graph()
         known = self.present
         fits = known is not None and (shape is None or known.covers(shape))
-        if known is None or not fits or not known.still_hold(backbone, graph):
+        unchanged_graph = graph is self._graph_of_proof
+        if known is None or not fits or not known.still_hold(backbone, graph, unchanged_graph):
             self.present = None
             self.present = known = verify(backbone, self.norms, self.num_classes, shape)
+        self._graph_of_proof = graph
         self.input_shape = shape
         return known
+
+    def current_graph(self, input_shape: Shape) -> Graph:
+        """The graph as ``verified`` has just seen it; compiled code asks for it anew."""
+        if torch.compiler.is_compiling() or self._graph is None:
+            return self.live_graph(input_shape)
+        return self._graph
 
     @torch.compiler.assume_constant_result
     def same_structure(self) -> bool:
@@ -108,8 +117,8 @@ class NetworkLipschitz(nn.Module):
         ]
         return torch.stack(same).all() if same else torch.tensor(True)
 
-    def estimated(self, input_shape: Shape | None = None) -> dict[Norm, tuple[Tensor, Tensor]]:
-        """Differentiable estimates per norm: the product P, scalar, and pairs D, (C, C).
+    def estimated(self, input_shape: Shape | None = None) -> dict[Norm, tuple[Tensor, Pairs]]:
+        """Differentiable estimates per norm: the product P, scalar, and pairs D.
 
         Two power iterations are made and the iterates kept, in train mode.
         """
@@ -117,7 +126,7 @@ class NetworkLipschitz(nn.Module):
         graph = self._known_graph()
         return {norm: self._estimate(graph, norm) for norm in self.norms}
 
-    def _estimate(self, graph: Graph, norm: Norm) -> tuple[Tensor, Tensor]:
+    def _estimate(self, graph: Graph, norm: Norm) -> tuple[Tensor, Pairs]:
         iterates: list[Tensor | None] = [
             getattr(self, f"iterate_{index}", None) for index in range(len(graph.nodes) - 1)
         ]
@@ -131,9 +140,9 @@ class NetworkLipschitz(nn.Module):
         if graph.last is None:
             pairs = pairs_of_any_map(self.num_classes, norm)
             reference = next(self._backbone[0].parameters(), pairs)
-            return torch.as_tensor(product).to(reference), pairs.to(reference)
+            return torch.as_tensor(product).to(reference), TablePairs(pairs.to(reference))
         weight = graph.last_weight
-        return torch.as_tensor(product).to(weight), row_distances(weight, norm)
+        return torch.as_tensor(product).to(weight), EstimatedPairs(weight, norm)
 
     def table(self) -> tuple[LayerBound, ...]:
         """One row a layer and norm: verified bounds of the present weights, and the method."""
@@ -189,10 +198,3 @@ class NetworkLipschitz(nn.Module):
             known: Tensor | None = getattr(self, key, None)
             if known is None or known.shape != value.shape:
                 self.register_buffer(key, torch.zeros_like(value))
-
-
-def row_distances(weight: Tensor, norm: Norm) -> Tensor:
-    """Differentiable D[j, i] = dual norm of w_j - w_i; gradient 0 where rows are equal."""
-    return torch.cdist(
-        weight, weight, p=DUAL_ORDER[norm], compute_mode="donot_use_mm_for_euclid_dist"
-    )

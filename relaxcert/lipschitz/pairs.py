@@ -35,14 +35,20 @@ class Pairs(ABC):
     Attributes:
         classes: C.
         bytes_each: size of one number.
-        largest: an upper bound of all D; ().
-        tiny: whether some D other than 0 may lie below 2^-500, so that quotients may overflow.
     """
 
     classes: int
     bytes_each: int = 8
-    largest: Tensor
-    tiny: bool = False
+
+    @property
+    @abstractmethod
+    def largest(self) -> Tensor:
+        """An upper bound of all D; ()."""
+
+    @property
+    def tiny(self) -> bool:
+        """Whether some D other than 0 may lie below 2^-500, so that quotients may overflow."""
+        return False
 
     @abstractmethod
     def rows(self, labels: Tensor) -> Tensor:
@@ -60,10 +66,22 @@ class TablePairs(Pairs):
         self.table = table
         self.classes = len(table)
         self.bytes_each = table.element_size()
-        detached = table.detach()
-        self.largest = detached.amax()
-        if not torch.compiler.is_compiling():
-            self.tiny = bool(((detached > 0.0) & (detached < _TINY)).any())
+        self._largest: Tensor | None = None
+        self._tiny: bool | None = None
+
+    @property
+    def largest(self) -> Tensor:
+        """The largest entry, found once."""
+        if self._largest is None:
+            self._largest = self.table.detach().amax()
+        return self._largest
+
+    @property
+    def tiny(self) -> bool:
+        """Whether some entry other than 0 lies below 2^-500; asked of the device once."""
+        if self._tiny is None:
+            self._tiny = bool(((self.table > 0.0) & (self.table < _TINY)).any())
+        return self._tiny
 
     def rows(self, labels: Tensor) -> Tensor:
         """D[labels[n], i] for every class i; (n,) -> (n, C)."""
@@ -73,6 +91,34 @@ class TablePairs(Pairs):
         """D[first, second]."""
         places = first * self.classes + second
         return self.table.flatten().index_select(0, places.flatten()).view(places.shape)
+
+
+class ConstantPairs(Pairs):
+    """The same D for any two classes, 0 for a class and itself; float64.
+
+    Args:
+        constant: D, at least 0.
+        classes: C.
+        device: of the labels.
+    """
+
+    def __init__(self, constant: float, classes: int, device: torch.device) -> None:
+        self.constant, self.classes = constant, classes
+        self._largest = torch.tensor(constant, dtype=torch.float64, device=device)
+
+    @property
+    def largest(self) -> Tensor:
+        """D itself."""
+        return self._largest
+
+    def rows(self, labels: Tensor) -> Tensor:
+        """D[labels[n], i] for every class i; (n,) -> (n, C)."""
+        rows = self._largest.repeat(len(labels), self.classes)
+        return rows.scatter_(1, labels[:, None], 0.0)
+
+    def between(self, first: Tensor, second: Tensor) -> Tensor:
+        """D[first, second]."""
+        return torch.where(first == second, 0.0, self._largest)
 
 
 class VerifiedRows(Pairs):
@@ -99,9 +145,17 @@ class VerifiedRows(Pairs):
         self.squares = self.scaled.square().sum(1)
         self.classes, self.features = weight.shape
         norms = torch.linalg.vector_norm(self.scaled, DUAL_ORDER[norm], dim=1)
-        self.largest = 2.0 * self._unscaled(norms, self.features + 5).amax()
-        # Bounds are at least 2^-400 times the scale of the weight.
-        self.tiny = self.exponent < -100
+        self._largest = 2.0 * self._unscaled(norms, self.features + 5).amax()
+
+    @property
+    def largest(self) -> Tensor:
+        """Twice the largest norm of a row."""
+        return self._largest
+
+    @property
+    def tiny(self) -> bool:
+        """Bounds are at least 2^-400 times the scale of the weight."""
+        return self.exponent < -100
 
     def rows(self, labels: Tensor) -> Tensor:
         """Bounds of (labels[n], i) for every class i; (n,) -> (n, C)."""
@@ -150,6 +204,11 @@ class EstimatedPairs(Pairs):
             self.table = None if many else self._distances(self.compared)
         self.bytes_each = weight.element_size()
 
+    @property
+    def largest(self) -> Tensor:
+        """Twice the largest norm of a row."""
+        return 2.0 * torch.linalg.vector_norm(self.weight.detach(), self.order, dim=1).amax()
+
     def rows(self, labels: Tensor) -> Tensor:
         """D[labels[n], i] for every class i, without gradient; (n,) -> (n, C)."""
         with torch.no_grad():
@@ -183,4 +242,4 @@ def as_pairs(pairs: Tensor | Pairs) -> Pairs:
 
 
 def _rows(weight: Tensor, labels: Tensor) -> Tensor:
-    return weight.index_select(0, labels.flatten()).view(*labels.shape, -1)
+    return weight.index_select(0, labels.flatten()).view(*labels.shape, weight.shape[1])

@@ -6,6 +6,8 @@ ever certified with it.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,7 +28,7 @@ def spectral_norm_estimate(
     shape: weight (rows, columns), iterate (columns,) -> (), (columns,)
 
         v <- W^T W v / ||W^T W v||     (without gradient)
-        sigma = ||W v||                (gradient: u v^T with u = W v / ||W v||)
+        sigma = u^T W v = ||W v||      (gradient: u v^T with u = W v / ||W v|| held fixed)
 
     Safe at zero weights: sigma is 0 with gradient 0, and the iterate stays where it was.
     """
@@ -34,10 +36,14 @@ def spectral_norm_estimate(
         vector = iterate
         for _ in range(iterations):
             image = weight.mT @ (weight @ vector)
-            vector = torch.where(image.any(), _unit(image), vector)
+            largest = torch.linalg.vector_norm(image, math.inf)
+            scaled = image / largest
+            unit = scaled / torch.linalg.vector_norm(scaled)
+            vector = torch.where(largest > 0, unit, vector)
     # The iterate itself will be overwritten in place, which autograd must not see.
     vector = vector.clone()
-    return safe_norm(weight @ vector), vector
+    image = weight @ vector
+    return torch.dot(_unit(image.detach()), image), vector
 
 
 def safe_norm(vector: Tensor) -> Tensor:

@@ -119,12 +119,13 @@ class InputNormalisationRule(Rule[InputNormalisation]):
 
 
 def pairs_of_any_map(num_classes: int, norm: Norm) -> Tensor:
-    """D[j, i], the constant of z -> z_j - z_i itself: sqrt(2), 2, 1 for l2, linf, l1.
+    """D[j, i] for networks whose last layer is not linear, so that no rows can be compared."""
+    return constant_of_any_map(norm) * (1.0 - torch.eye(num_classes, dtype=torch.float64))
 
-    For networks whose last layer is not linear, so that no rows can be compared.
-    """
-    constant = {"l2": math.nextafter(math.sqrt(2.0), 2.0), "linf": 2.0, "l1": 1.0}[norm]
-    return constant * (1.0 - torch.eye(num_classes, dtype=torch.float64))
+
+def constant_of_any_map(norm: Norm) -> float:
+    """The constant of z -> z_j - z_i itself: sqrt(2), 2, 1 for l2, linf, l1; rounded up."""
+    return {"l2": math.nextafter(math.sqrt(2.0), 2.0), "linf": 2.0, "l1": 1.0}[norm]
 
 
 def _checked_bias(layer: nn.Linear) -> Tensor | None:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,8 +17,15 @@ from relaxcert.lipschitz.arithmetic import check_arithmetic
 from relaxcert.lipschitz.directed import UNIT, add_up, multiply_up, up
 from relaxcert.lipschitz.graph import Graph, Node
 from relaxcert.lipschitz.matrix import checked_matrix, pair_distances, row_norms
+from relaxcert.lipschitz.pairs import (
+    MOST_TABULATED,
+    ConstantPairs,
+    Pairs,
+    TablePairs,
+    VerifiedRows,
+)
 from relaxcert.lipschitz.registry import Bound, Rounding
-from relaxcert.lipschitz.rules import pairs_of_any_map
+from relaxcert.lipschitz.rules import constant_of_any_map, pairs_of_any_map
 from relaxcert.lipschitz.tracing import trace
 from relaxcert.spec.ball import Norm
 
@@ -49,6 +57,11 @@ class NodeBound:
     rounding: Rounding
     total: float
 
+    @property
+    def passes(self) -> bool:
+        """Whether errors pass through as they are: constant 1, no rounding."""
+        return self.bound.value == 1.0 and self.rounding.operations == 0
+
 
 @dataclass(frozen=True, slots=True)
 class NormBounds:
@@ -58,14 +71,21 @@ class NormBounds:
         rows: one row a layer; the last layer's row is informative where ``pairs`` replaces it.
         body: one entry a node of ``Graph.body``, the input first.
         product: upper bound P of the constant of the body, x -> h.
-        pairs: D[j, i], upper bound of the constant of h -> f_j - f_i; shape (C, C), float64.
+        distances: D[j, i], upper bound of the constant of h -> f_j - f_i, float64.
             K_ji = P D_ji (paper, section 5.1).
     """
 
     rows: tuple[LayerBound, ...]
     body: tuple[NodeBound, ...]
     product: float
-    pairs: Tensor
+    distances: Pairs
+
+    @property
+    def pairs(self) -> Tensor:
+        """D as one tensor, (C, C); made anew where it is not kept, which takes C^2 numbers."""
+        if isinstance(self.distances, TablePairs):
+            return self.distances.table
+        return self.distances.rows(torch.arange(self.distances.classes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +115,19 @@ class VerifiedBounds:
     num_classes: int
     input_shape: tuple[int, ...] | None = None
 
-    def still_hold(self, backbone: nn.Module, graph: Graph | None = None) -> bool:
+    def still_hold(
+        self, backbone: nn.Module, graph: Graph | None = None, same_graph: bool = False
+    ) -> bool:
         """Whether structure and weights are those of the proof, compared number by number.
 
-        ``graph``: the backbone's present graph, if the caller has it.
+        ``graph``: the backbone's present graph, if the caller has it; ``same_graph``: the caller
+        knows it to be that of the proof, every setting of its layers included.
         """
         live = tuple(tensors_of(backbone))
         return (
             len(live) == len(self.snapshot)
             and all(_same(a, b) for a, b in zip(live, self.snapshot, strict=True))
-            and (graph or trace(backbone)).signature == self.signature
+            and (same_graph or (graph or trace(backbone)).signature == self.signature)
         )
 
     def covers(self, input_shape: tuple[int, ...]) -> bool:
@@ -206,8 +229,17 @@ def _same(live: Tensor, kept: Tensor) -> bool:
         live.dtype == kept.dtype
         and live.shape == kept.shape
         and live.device == kept.device
-        and torch.equal(live, kept)
+        and _same_numbers(live, kept)
     )
+
+
+def _same_numbers(live: Tensor, kept: Tensor) -> bool:
+    """Bit by bit where that is possible, which takes a sixth of the time of ``torch.equal``."""
+    whole = live.device.type == "cpu" and live.is_contiguous() and kept.is_contiguous()
+    if not whole or live.numel() * live.element_size() % 8:
+        return torch.equal(live, kept)
+    one, other = (t.view(-1).numpy().view(np.int64) for t in (live, kept))
+    return bool((one == other).all())
 
 
 def _in_norm(graph: Graph, norm: Norm, num_classes: int, device: torch.device) -> NormBounds:
@@ -220,15 +252,27 @@ def _in_norm(graph: Graph, norm: Norm, num_classes: int, device: torch.device) -
         if node.kind != "input"
     ]
     product = body[graph.features].total
-    if graph.last is None or graph.last.rule is None:
-        pairs = pairs_of_any_map(num_classes, norm)
-    else:
-        pairs = pair_distances(checked_matrix(graph.last_weight, "weight of the last layer"), norm)
+    if graph.last is not None and graph.last.rule is not None:
         last: Bound = graph.last.rule.verified(graph.last.layer, norm)
         method = f"{last.method}; certificates use per-pair row distances"
         total = multiply_up(product, last.value)
         rows.append(LayerBound(graph.last.name, "Linear", norm, last.value, method, True, total))
-    return NormBounds(tuple(rows), tuple(body), product, pairs.to(device))
+    return NormBounds(
+        tuple(rows), tuple(body), product, _distances(graph, norm, num_classes, device)
+    )
+
+
+def _distances(graph: Graph, norm: Norm, num_classes: int, device: torch.device) -> Pairs:
+    """D: a table for a moderate number of classes, else rows that are proved when needed."""
+    many = num_classes > MOST_TABULATED
+    if graph.last is None:
+        if many:
+            return ConstantPairs(constant_of_any_map(norm), num_classes, device)
+        return TablePairs(pairs_of_any_map(num_classes, norm).to(device))
+    weight = checked_matrix(graph.last_weight, "weight of the last layer")
+    if many:
+        return VerifiedRows(weight.to(device), norm)
+    return TablePairs(pair_distances(weight, norm).to(device))
 
 
 def _node_bound(node: Node, norm: Norm, before: list[NodeBound]) -> NodeBound:

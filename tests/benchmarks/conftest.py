@@ -1,6 +1,7 @@
-"""Benchmarks run only on request: ``make bench``."""
+"""Benchmarks run only on request (``make bench``), on one thread."""
 
 import pytest
+import torch
 
 
 def pytest_collection_modifyitems(config, items):
@@ -10,3 +11,11 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "benchmarks" in item.path.parts:
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

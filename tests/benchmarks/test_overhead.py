@@ -1,64 +1,51 @@
-"""What certification costs beside the plain network; read the ratios within one group."""
+"""What certification and training cost beside the plain network, one figure a row of the issue."""
+
+import copy
 
 import pytest
 import torch
 
-from relaxcert import Affinity, AffinitySets, GloRoNet, Local, RelaxedTopK
-from relaxcert.nn import dense
-from relaxcert.training import cross_entropy
+from tests.benchmarks import cases
+from tests.benchmarks.measure import record, take_turns
 
-PROPERTIES = {
-    "local": Local(eps="0.01"),
-    "rt3": RelaxedTopK(k=3, eps="0.01"),
-    "affinity": Affinity(AffinitySets.adjacent([3, 1, 0, 2, 4]), eps="0.01"),
-}
+ROUNDS = 15
 
 
-@pytest.fixture
-def points():
-    torch.manual_seed(0)
-    return torch.rand(1024, 5)
-
-
-def network(name):
-    torch.manual_seed(0)
-    return GloRoNet(dense(5, [256, 256, 256], 5), PROPERTIES[name])
-
-
-@pytest.mark.benchmark(group="forward: 5-256x3-5, batch 1024")
-@pytest.mark.parametrize("name", ["plain", *PROPERTIES])
-def test_forward_with_bottom(benchmark, name, points):
-    net = network("local" if name == "plain" else name).eval()
-    run = net.backbone if name == "plain" else net
+@pytest.mark.benchmark(group="eval forward with bottom / plain forward")
+@pytest.mark.parametrize(
+    "case",
+    [cases.SMALL, cases.SMALL_AFFINITY, cases.WIDE, cases.WIDE_AFFINITY, cases.IMAGES, cases.CIFAR],
+    ids=lambda case: case.name,
+)
+def test_eval_forward(benchmark, case):
+    net, points = case.net().eval(), case.points()
     with torch.no_grad():
-        run(points)
-        benchmark(run, points)
+        ways = {"plain": lambda: net.backbone(points), "with bottom": lambda: net(points)}
+        timing = take_turns(ways, rounds=ROUNDS)["with bottom"]
+        benchmark.pedantic(ways["with bottom"], rounds=3)
+    record(benchmark, case.name, "plain float32 forward", timing)
 
 
-@pytest.mark.benchmark(group="certify in float64: 5-256x3-5, batch 1024")
-@pytest.mark.parametrize("name", ["plain", *PROPERTIES])
-def test_certify(benchmark, name, points):
-    net = network("local" if name == "plain" else name).eval()
-    plain = net.backbone.double() if name == "plain" else None
+@pytest.mark.benchmark(group="certify (level R) / plain float64 forward")
+@pytest.mark.parametrize(
+    "case", [cases.SMALL, cases.WIDE, cases.IMAGES, cases.CIFAR], ids=lambda case: case.name
+)
+def test_certify(benchmark, case):
+    net, points = case.net().eval(), case.points()
+    exact, exact_points = copy.deepcopy(net.backbone).double(), points.double()
     with torch.no_grad():
-        if plain is None:
-            net.certify(points)
-            benchmark(net.certify, points)
-        else:
-            benchmark(plain, points.double())
+        ways = {"plain": lambda: exact(exact_points), "certify": lambda: net.certify(points)}
+        timing = take_turns(ways, rounds=ROUNDS)["certify"]
+        benchmark.pedantic(ways["certify"], rounds=3)
+    record(benchmark, case.name, "plain float64 forward", timing)
 
 
-@pytest.mark.benchmark(group="training step: 5-256x3-5, batch 1024")
-@pytest.mark.parametrize("name", ["plain", *PROPERTIES])
-def test_training_step(benchmark, name, points):
-    net = network("local" if name == "plain" else name).train()
-    labels = torch.randint(5, (len(points),))
-    optimizer = torch.optim.Adam(net.parameters(), fused=True)
-
-    def step():
-        optimizer.zero_grad()
-        outputs = net.backbone(points) if name == "plain" else net(points)
-        cross_entropy(outputs, labels).backward()
-        optimizer.step()
-
-    benchmark(step)
+@pytest.mark.benchmark(group="training step / plain cross-entropy step")
+@pytest.mark.parametrize(
+    "case", [cases.SMALL, cases.SMALL_AFFINITY, cases.IMAGES, cases.CIFAR], ids=lambda c: c.name
+)
+def test_training_step(benchmark, case):
+    ways = cases.training_steps(case)
+    timing = take_turns(ways, rounds=ROUNDS)["with bottom"]
+    benchmark.pedantic(ways["with bottom"], rounds=3)
+    record(benchmark, case.name, "plain cross-entropy step", timing)
