@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -156,6 +158,31 @@ class GloRoNet(nn.Module):
         """
         self._check_backbone()
         return self.lipschitz.verified(_checked_shape(input_shape))
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        input_shape: Sequence[int] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> Path:
+        """Write backbone and head to an ONNX file that certifies by itself.
+
+        The writer, which says more, is :func:`relaxcert.interop.export_onnx`. It stands two floors
+        above this one and is looked up by name when it is called: no import points upwards, and
+        whoever does not export never loads onnx.
+
+        Args:
+            path: where to write; written atomically.
+            input_shape: of one point, without the batch; needed if the network does not tell.
+            class_names: kept in the metadata.
+
+        Raises:
+            UnsupportedLayer, InvalidInput: the network cannot be exported with a known rounding.
+            The errors of :meth:`verify`.
+        """
+        writer = import_module("relaxcert.interop.onnx_export").export_onnx
+        return writer(self, path, input_shape=input_shape, class_names=class_names)
 
     @property
     def digest(self) -> str:
