@@ -73,8 +73,8 @@ def test_bounds_are_those_of_the_present_weights(tmp_path):
         (
             nn.Sequential(Reshape(4), linear(randn(1, 4, 4))),
             {"input_shape": (5,)},
-            UnsupportedLayer,
-            "shape",
+            InvalidInput,
+            "fit",
         ),
         (nn.Sequential(nn.ReLU6(), linear(randn(1, 4, 4))), {}, UnsupportedLayer, "0 is a ReLU6"),
         (random_backbone(1).half(), {}, UnsupportedPrecision, "float16"),
