@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from relaxcert.lipschitz import directed
+from relaxcert.lipschitz import directed, matrix
 from tests.lipschitz import exact
 from tests.networks import linear, randn
 from tests.soundness import naive
@@ -44,6 +44,20 @@ def test_case_7_underflow(scale):
     case = flip_of_scaled_identity(scale)
     assert naive.local_radius(case.backbone, case.point, naive.root_of_squares) == float("inf")
     assert sound_and_not_vacuous(case) == []
+
+
+@pytest.mark.parametrize(
+    ("scale", "usual"),
+    [(1e-9, naive.power_method(100, guard=1e-9)), (1e-30, naive.root_of_squares)],
+    ids=["case 6", "case 7"],
+)
+def test_relaxcert_with_the_usual_norm_inside_would_be_found(scale, usual, monkeypatch):
+    """The seeded mutation: the verified norm replaced by the usual one, in float32."""
+    case = flip_of_scaled_identity(scale)
+    monkeypatch.setattr(matrix, "verified_spectral_norm", lambda weight: usual(weight.float()))
+    found = sound_and_not_vacuous(case)
+    assert found
+    assert found[0].startswith("certified at")
 
 
 def test_case_8_large_biases_absorb_differences():
