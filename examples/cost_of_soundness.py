@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from relaxcert import GloRoNet, RelaxedTopK, fit
 from relaxcert.data import landsat
 from relaxcert.heads.links import EstimatedLinks
-from relaxcert.lipschitz.network import row_distances
 from relaxcert.nn import dense
 from relaxcert.training.recipe import Optimisation, load_recipe
 
@@ -66,7 +65,7 @@ def usual_vra(net: GloRoNet, product: float, points: Tensor, labels: Tensor) -> 
     """Certify in float32 with an estimated constant; the share that is certified and right."""
     last = [m for m in net.backbone.modules() if isinstance(m, nn.Linear)][-1]
     with torch.no_grad():
-        logits, pairs = net.backbone(points), row_distances(last.weight, "l2")
+        logits, pairs = net.backbone(points), torch.cdist(last.weight, last.weight)
         reach = product * float(EPS)
         outcome = net.head(logits, lambda ball: EstimatedLinks(logits, pairs, reach))
     return share(outcome.margin > 0, outcome.sets, labels)
