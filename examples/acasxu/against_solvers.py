@@ -24,6 +24,7 @@ from relaxcert.nn import dense
 from relaxcert.smt import exact_network, judge
 from relaxcert.spec import Property
 from relaxcert.training import fit, load_recipe
+from relaxcert.training.evaluation import figures_of
 
 SMALL = ((20, 20), (32, 32))
 BISECTIONS = 5
@@ -42,7 +43,7 @@ def compare(
         result[name] = on_small_network(parts, list(hidden), points, budget, quick=quick)
         print(f"{name}: {result[name]}", flush=True)
     if network is not None:
-        result[network.stem] = on_original(network, parts["test"].inputs[: points // 2], budget)
+        result[network.stem] = on_original(network, parts["test"].inputs[: points // 4], budget)
         print(f"{network.stem}: {result[network.stem]}", flush=True)
     return result
 
@@ -57,19 +58,23 @@ def on_small_network(
     prop = load_property(recipe.property)
     net = GloRoNet(dense(parts["train"].inputs.shape[1], hidden, 5), prop)
     fit(net, parts["train"], settings, seed=0)
-    return side_by_side(net, parts["test"].inputs[:points], budget)
+    return side_by_side(net, parts["test"], points, budget)
 
 
-def side_by_side(net: GloRoNet, inputs: Tensor, budget: float) -> dict[str, Any]:
+def side_by_side(net: GloRoNet, split: Split, points: int, budget: float) -> dict[str, Any]:
     """Verdicts, time a point, and the ratio of radii where both certify.
+
+    The head certifies all points of the split in one batch, the solver the first ``points``.
 
     Raises:
         RuntimeError: the head certified a point that the solver refuted.
     """
-    net.verify()
+    net.certify(split.inputs[:1])
     started = time.process_time()
-    certificates = net.certify(inputs)
-    head_seconds = (time.process_time() - started) / len(inputs)
+    certificates = net.certify(split.inputs)
+    head_seconds = (time.process_time() - started) / len(split)
+    figures = figures_of(certificates, split.labels)
+    inputs = split.inputs[:points]
     exact = exact_network(net.backbone, inputs.shape[1:])
     counts = {"certified": 0, "falsified": 0, "unknown": 0}
     by_head = dict.fromkeys(counts, 0)
@@ -83,13 +88,16 @@ def side_by_side(net: GloRoNet, inputs: Tensor, budget: float) -> dict[str, Any]
         if not bool(certificates.certified[row]):
             continue
         by_head[answer] += 1
-        if answer == "certified" and len(ratios) < 10:
+        if answer == "certified" and len(ratios) < 20:
             radius = float(certificates.radius[row])
             ratios.append(radius / largest_radius(exact, point, net.prop, radius, budget))
     if by_head["falsified"]:
         raise RuntimeError("the head certified a point that the solver refuted: a soundness bug.")
     return {
+        "vra": figures.vra,
+        "rejection_rate": figures.rejection_rate,
         "points": len(inputs),
+        "head": {"certified": sum(by_head.values()), "rejected": points - sum(by_head.values())},
         "solver": counts,
         "of the head's certificates": by_head,
         "head_seconds_a_point": head_seconds,

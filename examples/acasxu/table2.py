@@ -23,15 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import against_solvers
+import numpy as np
 import torch
 from torch import Tensor
 
-from relaxcert import GloRoNet, load_property
+from relaxcert import Affinity, GloRoNet, load_property
 from relaxcert.attacks import attack
 from relaxcert.cli.train import network_of
-from relaxcert.data.acasxu import acasxu, closest_pair
-from relaxcert.data.hcas import CLASS_NAMES, hcas
+from relaxcert.data.acasxu import acasxu, closest_pair, labeller_of
+from relaxcert.data.hcas import CLASS_NAMES, hcas, load_table
 from relaxcert.data.landsat import Split
+from relaxcert.data.rejection import Labeller
 from relaxcert.files import write_text
 from relaxcert.heads.certificates import Certificates, concatenate
 from relaxcert.interop import read_nnet
@@ -54,15 +56,34 @@ class Trained:
     cpu_seconds: float
 
 
-def load_data(given: argparse.Namespace) -> tuple[str, dict[str, Split]]:
-    """The labelled parts, and where the labels come from."""
+def load_data(given: argparse.Namespace) -> tuple[str, dict[str, Split], Labeller]:
+    """Where the labels come from, the labelled parts, and what labels any point."""
     sizes = (given.train, 1000, given.test)
     if given.network is None:
-        parts = hcas(speeds=1 if given.quick else 3, sizes=sizes)
-        return "encounter table (HorizontalCAS)", parts
+        speeds = 1 if given.quick else 3
+        advise = load_table(speeds=speeds).advisories
+        return "encounter table (HorizontalCAS)", hcas(speeds=speeds, sizes=sizes), advise
     identity = hashlib.sha256(given.network.read_bytes()).hexdigest()
     network = read_nnet(given.network).network
-    return given.network.stem, acasxu(network, identity=identity, sizes=sizes)
+    parts = acasxu(network, identity=identity, sizes=sizes)
+    return given.network.stem, parts, labeller_of(network)
+
+
+def labels_within_a_pair(advise: Labeller, inputs: Tensor, prop: Affinity, draws: int) -> float:
+    """The share of points around which the labels themselves keep to one adjacent pair.
+
+    An upper bound, as only so many random directions are tried. Where the labels do not keep to a
+    pair, a certified network must be wrong somewhere in the ball.
+    """
+    centre = inputs.double().numpy()
+    generator = np.random.default_rng(0)
+    seen = 1 << advise(centre)
+    for _ in range(draws):
+        offset = generator.standard_normal(centre.shape)
+        offset *= float(prop.ball.eps) / np.linalg.norm(offset, axis=1, keepdims=True)
+        seen |= 1 << advise(centre + offset)
+    sets = [sum(1 << label for label in members) for members in prop.sets.sets]
+    return float(np.stack([(seen & ~members) == 0 for members in sets]).any(0).mean())
 
 
 def train(recipe_name: str, parts: dict[str, Split], seed: int, given: Any) -> Trained:
@@ -228,14 +249,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--attack-steps", type=int, default=20)
     parser.add_argument("--draws", type=int, default=50, help="random points around each")
     parser.add_argument("--no-solvers", action="store_true")
-    parser.add_argument("--solver-points", type=int, default=20, help="points for head and solver")
+    parser.add_argument("--solver-points", type=int, default=200, help="points for head and solver")
     parser.add_argument("--solver-budget", type=float, default=10.0, help="seconds a question")
     parser.add_argument("--out", type=Path, default=Path("table2.json"))
     given = parser.parse_args()
     if given.quick:
         given.train, given.test, given.batch = 2000, 500, 2048
         given.seeds, given.epochs, given.attack_steps, given.draws = 1, 2, 5, 5
-        given.solver_points, given.solver_budget = 3, 2.0
+        given.solver_points, given.solver_budget = 4, 2.0
         given.recipe = given.recipe or ["acasxu-fast"]
     if given.network is None and not (given.hcas or given.quick) and SHARED.is_file():
         given.network = SHARED
@@ -245,10 +266,15 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     given = arguments()
     torch.set_num_threads(1)
-    source, parts = load_data(given)
+    source, parts, advise = load_data(given)
     prop = load_property("acasxu/adjacent-advisories")
+    if not isinstance(prop, Affinity):
+        raise TypeError(f"{prop!r} is no affinity property.")
     results: dict[str, Any] = {
         "labels": source,
+        "labels_within_a_pair": labels_within_a_pair(
+            advise, parts["test"].inputs[:4000], prop, 3 * given.draws
+        ),
         "class_counts": {n: p.labels.bincount(minlength=5).tolist() for n, p in parts.items()},
         "closest_pair": closest_pair(
             parts["train"].inputs[:10_000], parts["train"].labels[:10_000]

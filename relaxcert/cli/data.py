@@ -9,16 +9,24 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from torch import Tensor
+from torch import Tensor, nn
 
 from relaxcert.cli.common import Json, Seed, console, table
-from relaxcert.data.acasxu import acasxu, closest_pair, labeller_of
+from relaxcert.data.acasxu import (
+    MAXIMUM,
+    MEAN,
+    MINIMUM,
+    RANGE,
+    acasxu,
+    closest_pair,
+    labeller_of,
+)
 from relaxcert.data.files import read_points
 from relaxcert.data.hcas import CLASS_NAMES, hcas
 from relaxcert.data.landsat import Split
 from relaxcert.errors import InvalidInput
 from relaxcert.files import write_atomically
-from relaxcert.interop import read_nnet
+from relaxcert.interop import read_nnet, read_onnx
 from relaxcert.interop.nnet import NNet
 from relaxcert.report.verdicts import to_json
 
@@ -34,7 +42,7 @@ Test = Annotated[int, typer.Option("--test", min=5, help="Of the test and the un
 
 @app.command("acasxu")
 def acasxu_command(
-    network: Annotated[Path, typer.Argument(help="An ACAS Xu network, .nnet.")],
+    network: Annotated[Path, typer.Argument(help="An ACAS Xu network, .nnet or .onnx.")],
     out: Out,
     points: Annotated[
         Path | None,
@@ -58,13 +66,13 @@ def acasxu_command(
 
     Example: [bold]relaxcert data acasxu ACASXU_run2a_1_1_batch_2000.nnet --out acasxu[/bold]
     """
-    read = read_nnet(network)
+    read = _read(network)
     if points is not None:
         target = _label_points(read, points, out)
         console().print(f"written to {target}", markup=False)
         return
-    identity = hashlib.sha256(network.read_bytes()).hexdigest()
-    parts = acasxu(read.network, identity=identity, sizes=(train, validation, test), seed=seed)
+    sizes = (train, validation, test)
+    parts = acasxu(read.network, identity=_identity(read.network), sizes=sizes, seed=seed)
     _write(parts, out, json=json)
 
 
@@ -95,6 +103,26 @@ def hcas_command(
     sizes = (train, validation, test)
     parts = hcas(speeds=speeds, angles=angles, previous=previous, sizes=sizes, seed=seed)
     _write(parts, out, json=json)
+
+
+def _read(path: Path) -> NNet:
+    """A network whose smallest score is the advice, as float64; ONNX files state no region."""
+    if path.suffix.lower() != ".onnx":
+        return read_nnet(path)
+    network = nn.Sequential(read_onnx(path, best="min").network).double()
+    minimum, maximum, mean, scale = (
+        torch.tensor(numbers, dtype=torch.float64) for numbers in (MINIMUM, MAXIMUM, MEAN, RANGE)
+    )
+    return NNet(network, "normalised", "min", minimum, maximum, mean, scale, 0.0, 1.0)
+
+
+def _identity(network: nn.Module) -> str:
+    """SHA-256 of layers and weights, wherever they were stored."""
+    digest = hashlib.sha256(repr(network).encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _label_points(read: NNet, points: Path, out: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -79,6 +80,7 @@ def train(
         for name, where in ({name: name for name in test} if test else tests).items()
     }
     net = network_of(chosen, points, seed).to(device_of(device))
+    started = time.process_time()
     history = fit(
         net,
         points,
@@ -88,10 +90,11 @@ def train(
         folder=out,
         resume=resume,
     )
+    cpu = time.process_time() - started
     target = out / f"{chosen.name}.safetensors"
     names = load_document(chosen.property).class_names
     save_model(net, target, class_names=names, notes={"recipe": chosen.name, "seed": str(seed)})
-    _report(net, history, checked, target)
+    _report(net, history, cpu, checked, target)
     if parts:
         report_parts(console(), net, parts, names)
 
@@ -115,12 +118,15 @@ def _print_recipes() -> None:
     console().print(table("Recipes that ship", ("name", "data", "property", "title"), rows))
 
 
-def _report(net: GloRoNet, history: History, checked: Split | None, target: Path) -> None:
+def _report(
+    net: GloRoNet, history: History, cpu: float, checked: Split | None, target: Path
+) -> None:
     screen = console()
     seconds = sum(epoch.seconds for epoch in history.epochs)
     screen.print(property_in_words(net.prop), markup=False)
     screen.print(
-        f"{len(history.epochs)} epochs in {seconds:.1f} s, last loss {history.epochs[-1].loss:.4f}"
+        f"{len(history.epochs)} epochs in {seconds:.1f} s ({cpu:.1f} s of CPU time in this run), "
+        f"last loss {history.epochs[-1].loss:.4f}"
     )
     if checked is not None:
         device = next(net.backbone.parameters()).device

@@ -150,7 +150,7 @@ class PointJudge:
             if verdict.answer is decisive:
                 return verdict, found
             if verdict.answer is Answer.UNKNOWN:
-                doubt = doubt or verdict
+                doubt = verdict if doubt is None else doubt
             evidence += found
         if doubt is not None:
             return doubt, ()

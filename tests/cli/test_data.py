@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from relaxcert.cli import main
 from relaxcert.data.files import read_points
@@ -102,6 +103,41 @@ def test_a_network_labels_a_balanced_sample(run, tmp_path):
     assert labels.bincount().tolist() == [10] * 5
     with torch.no_grad():
         assert torch.equal(read_nnet(network).network(inputs.double()).argmax(1), labels)
+
+
+def test_an_onnx_network_labels_as_its_nnet_twin_does(run, tmp_path):
+    """In the shape of the public files: [1, 1, 1, 5], flattened, MatMul, Add, Relu."""
+    network = write_nnet(tmp_path / "small.nnet")
+    first, _, last = read_nnet(network, best="max").network
+    initial, nodes = [], [helper.make_node("Flatten", ["x"], ["h0"])]
+    for place, layer in enumerate((first, last)):
+        initial += [
+            numpy_helper.from_array(layer.weight.detach().numpy().T.copy(), f"w{place}"),
+            numpy_helper.from_array(layer.bias.detach().numpy().copy(), f"b{place}"),
+        ]
+        nodes.append(helper.make_node("MatMul", [f"h{place}", f"w{place}"], [f"m{place}"]))
+        nodes.append(helper.make_node("Add", [f"m{place}", f"b{place}"], [f"a{place}"]))
+        nodes.append(helper.make_node("Relu", [f"a{place}"], [f"h{place + 1}"]))
+    graph = helper.make_graph(
+        nodes[:-1],
+        "acasxu",
+        [helper.make_tensor_value_info("x", TensorProto.DOUBLE, [1, 1, 1, 5])],
+        [helper.make_tensor_value_info("a1", TensorProto.DOUBLE, [1, 5])],
+        initial,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    (tmp_path / "small.onnx").write_bytes(model.SerializeToString())
+    sizes = ("--train", 50, "--validation", 10, "--test", 20)
+    for kind in ("nnet", "onnx"):
+        run("data", "acasxu", tmp_path / f"small.{kind}", *sizes, "--out", tmp_path / kind)
+    for part in ("train", "uniform"):
+        left, right = (read_points(tmp_path / kind / f"{part}.npz") for kind in ("nnet", "onnx"))
+        assert torch.equal(left[0], right[0])
+        assert torch.equal(left[1], right[1])
+    np.save(tmp_path / "one.npy", np.array([[19791.091, 0.0, 0.0, 650.0, 600.0]]))
+    options = ("--points", tmp_path / "one.npy", "--out", tmp_path)
+    run("data", "acasxu", tmp_path / "small.onnx", *options)
+    assert read_points(tmp_path / "points.npz")[0].abs().max() < 1e-12
 
 
 def test_given_encounters_are_normalised_and_labelled(run, tmp_path):

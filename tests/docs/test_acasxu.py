@@ -8,8 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "acasxu"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    """The table is solved once for both."""
+    return tmp_path_factory.mktemp("cache")
 
 
 def run(cache: Path, *arguments: object) -> str:
@@ -32,12 +40,13 @@ def run(cache: Path, *arguments: object) -> str:
     return done.stdout
 
 
-def test_table_2_in_small(tmp_path):
+def test_table_2_in_small(cache, tmp_path):
     out = tmp_path / "table2.json"
-    printed = run(tmp_path, FOLDER / "table2.py", "--quick", "--out", out)
+    printed = run(cache, FOLDER / "table2.py", "--quick", "--out", out)
     results = json.loads(out.read_text())
     assert "constant answer, one set | 0.400" in printed
     assert results["class_counts"]["test"] == [100] * 5
+    assert 0 < results["labels_within_a_pair"] < 1
     (one_run,) = results["runs"]
     assert one_run["test"]["points"] == 500
     assert sum(one_run["test"]["certified_sets"].values()) == 500
@@ -54,8 +63,8 @@ def test_table_2_in_small(tmp_path):
     assert small["of the head's certificates"]["falsified"] == 0
 
 
-def test_the_map_in_small(tmp_path):
+def test_the_map_in_small(cache, tmp_path):
     out = tmp_path / "map.png"
     options = ("--side", 40, "--train", 2000, "--out", out)
-    assert "of 1600 positions certified" in run(tmp_path, FOLDER / "map.py", *options)
+    assert "of 1600 positions certified" in run(cache, FOLDER / "map.py", *options)
     assert out.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
