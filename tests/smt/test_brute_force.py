@@ -1,7 +1,7 @@
 """The solver's verdicts against exact evaluation on dense grids, and where the answer is known.
 
-A grid point that breaks the property refutes CERTIFIED; FALSIFIED brings a witness, which is checked
-by the formula's definition. What remains unchecked are violations between grid points.
+A grid point that breaks the property refutes CERTIFIED; FALSIFIED brings a witness, checked
+by the formula. What remains unchecked are violations between grid points.
 """
 
 from __future__ import annotations
