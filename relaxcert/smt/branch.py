@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from relaxcert.smt.bounds import Bounds, bounds_over
 from relaxcert.smt.encode import Cell
-from relaxcert.smt.leaf import ask
+from relaxcert.smt.leaf import LeafAnswer, ask
 from relaxcert.smt.local import tree_value
 from relaxcert.smt.problem import Problem
 from relaxcert.smt.query import Budget, Clock, Exact, Query
@@ -27,7 +27,7 @@ from relaxcert.spec.verdict import CERTIFIED, Verdict, falsified, unknown
 
 Floats = NDArray[np.float64]
 _BATCH = 64  # boxes bounded at a time
-_EARLY_RLIMIT = 200_000  # for a box that could be cut further instead
+_MANY_BOXES = 4000  # after so many, cutting does not seem to help
 
 
 @dataclass(slots=True)
@@ -75,9 +75,6 @@ class Branching:
         self.problem, self.clock, self.solver, self.effort = problem, clock, solver, effort
         self.pending: list[tuple[Boxes, Bounds | None]] = []
         self.undecided = ""
-        inputs = problem.query.network.inputs
-        # Cutting inputs helps while they are few; where they are many, units are cut instead.
-        self.few_open = 6 if inputs <= 6 else (12 if inputs <= 10 else 60)
         self.least = 2.0**-40 * float(problem.half.max(initial=0.0))
 
     def run(self) -> Verdict:
@@ -127,19 +124,19 @@ class Branching:
         if witness is not None:
             return witness
         wide = boxes.radius.max(1) > self.least
-        easy = (bounds.unstable() <= self.few_open) | ~wide
+        easy = (bounds.unstable() <= self._few_open()) | ~wide
         cut = ~easy
         for place in np.nonzero(easy)[0].tolist():
             if self.clock.up:
                 cut[place] = True  # what is cut stays pending: time that is up is no proof
                 continue
-            proved, witness, reason = self._ask(boxes, bounds, place, bool(wide[place]))
-            if witness is not None:
-                return witness
-            if not proved and wide[place]:
+            answer = self._ask(boxes, bounds, place, divisible=bool(wide[place]))
+            if answer.witness is not None:
+                return answer.witness
+            if not answer.proved and wide[place]:
                 cut[place] = True
-            elif not proved:
-                self.undecided = reason or "unknown"
+            elif not answer.proved:
+                self.undecided = answer.reason or "unknown"
         if cut.any():
             mass = np.abs(weights) * boxes.radius
             # Where nothing is known of the masses, the widest side.
@@ -147,6 +144,19 @@ class Branching:
             halves = boxes.take(cut).split(mass[cut].argmax(1))
             self.pending.append((halves, bounds.take(cut).twice()))
         return None
+
+    def _few_open(self) -> int:
+        """With so few open units a box goes to the solver.
+
+        A box costs a tenth of a millisecond, a solver call a hundred times that. So where inputs
+        are few, boxes are cut until all units are settled; the solver is for boxes that stay open
+        however small they get. Cutting many inputs leads nowhere: there it cuts units instead.
+        """
+        inputs = self.problem.query.network.inputs
+        if inputs > 12:
+            return 60
+        few = 1 if inputs <= 6 else 6
+        return few if self.effort.boxes < _MANY_BOXES else 12
 
     def _steepest(self, boxes: Boxes, bounds: Bounds) -> Floats:
         """For each box the input weights of the atom that keeps it alive, (boxes, inputs)."""
@@ -156,18 +166,16 @@ class Branching:
         _, atom = tree_value(violation, bounds.highest, place)
         return bounds.weights[np.arange(len(atom)), atom]
 
-    def _ask(
-        self, boxes: Boxes, bounds: Bounds, place: int, divisible: bool
-    ) -> tuple[bool, Exact | None, str]:
+    def _ask(self, boxes: Boxes, bounds: Bounds, place: int, *, divisible: bool) -> LeafAnswer:
+        atoms = self.problem.atoms
         cell = Cell(
             boxes.middle[place],
             boxes.radius[place],
             tuple(low[place] for low in bounds.lower),
             tuple(high[place] for high in bounds.upper),
+            frozenset(a for a, high in zip(atoms, bounds.highest[place], strict=True) if high < 0),
         )
         if not all(np.isfinite(values).all() for values in (*cell.lower, *cell.upper)):
-            return False, None, "no finite bounds: the numbers are beyond float64"
+            return LeafAnswer(reason="no finite bounds: the numbers are beyond float64")
         self.effort.solver_calls += 1
-        budget = self.clock.budget
-        rlimit = min(_EARLY_RLIMIT, budget.rlimit) if divisible else budget.rlimit
-        return ask(self.problem, cell, self.solver, self.clock, rlimit)
+        return ask(self.problem, cell, self.solver, self.clock, divisible=divisible)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from relaxcert.smt.affine import Affine
 from relaxcert.smt.bounds import Lines, lines_over
 from relaxcert.smt.forms import Arithmetic, Row
-from relaxcert.smt.formula import Atom, Constraint, Every, Some
+from relaxcert.smt.formula import Atom, Constraint, Every, Some, without
 from relaxcert.smt.query import Region
 from relaxcert.smt.solver import Script
 
@@ -35,12 +35,14 @@ class Cell:
     Attributes:
         middle, radius: the box, (inputs,).
         lower, upper: bounds of z for every stage, (units,) each.
+        impossible: atoms that cannot hold on the box; they are left out.
     """
 
     middle: Floats
     radius: Floats
     lower: tuple[Floats, ...]
     upper: tuple[Floats, ...]
+    impossible: frozenset[Atom] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,8 @@ class _Encoder:
             state = state.through(stage.skip).plus(units.through(stage.gain))
             first += len(self.open[place])
         values = state.through(self.arithmetic.layer(rows))
-        self._assert(self._formula(violation, list(atoms), values))
+        left = without(violation, self.cell.impossible)
+        self._assert("false" if left is None else self._formula(left, list(atoms), values))
         text = "\n".join(self.lines) + "\n"
         return Encoded(Script(text, tuple(self.names)), self.cell)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from relaxcert.errors import RelaxcertError
 from relaxcert.smt.affine import Affine
-from relaxcert.smt.encode import Cell, encode
+from relaxcert.smt.encode import Cell, Encoded, encode
 from relaxcert.smt.forms import Arithmetic, ExactArithmetic, RoundedArithmetic
 from relaxcert.smt.problem import Problem
 from relaxcert.smt.query import Clock, Exact
@@ -25,88 +26,110 @@ from relaxcert.smt.solver import Solver
 
 Floats = NDArray[np.float64]
 _ROUNDS = 40  # of cuts
-_BITS = (20, 44)
+_BITS = (12, 24, 44)  # of the numbers in rounded rows: short ones are fast
+# A box that can be cut in two instead gets little: short numbers, few cuts, little time.
+_EARLY_ROUNDS, _EARLY_SECONDS, _EARLY_RLIMIT = 10, 0.5, 200_000
+_NEARLY = 1e-9  # violations so near that only exact arithmetic tells
 
 
 class EncodingFault(RelaxcertError, RuntimeError):
     """The exact encoding has a model that is no witness: encoder or solver is wrong."""
 
 
+@dataclass(frozen=True, slots=True)
+class LeafAnswer:
+    """Proved, or a witness, or neither with the reason."""
+
+    proved: bool = False
+    witness: Exact | None = None
+    reason: str = ""
+
+
 def ask(
-    problem: Problem, cell: Cell, solver: Solver, clock: Clock, rlimit: int
-) -> tuple[bool, Exact | None, str]:
-    """Decide one box: (proved, witness, reason); neither proved nor witness: unknown.
+    problem: Problem, cell: Cell, solver: Solver, clock: Clock, *, divisible: bool
+) -> LeafAnswer:
+    """Decide one box; ``divisible`` boxes are given up early, since they can be cut in two.
 
     Raises:
         EncodingFault: an exact model that does not violate when it is evaluated.
     """
-    return _Leaf(problem, cell, solver, clock, rlimit).run()
+    return _Leaf(problem, cell, solver, clock, divisible).run()
 
 
 class _Leaf:
     def __init__(
-        self, problem: Problem, cell: Cell, solver: Solver, clock: Clock, rlimit: int
+        self, problem: Problem, cell: Cell, solver: Solver, clock: Clock, divisible: bool
     ) -> None:
-        self.problem, self.cell = problem, cell
-        self.solver, self.clock, self.rlimit = solver, clock, rlimit
+        self.problem, self.cell, self.solver, self.clock = problem, cell, solver, clock
+        self.divisible = divisible
+        budget = clock.budget
+        self.rlimit = min(_EARLY_RLIMIT, budget.rlimit) if divisible else budget.rlimit
+        self.rounds = _EARLY_ROUNDS if divisible else _ROUNDS
         ball = problem.query.region.ball
         self.round_ball = ball is not None and ball.norm == "l2"
         self.cuts: list[Affine] = []
-        low, high = (
-            np.concatenate(cell.lower or (np.zeros(0),)),
-            np.concatenate(cell.upper or (np.zeros(0),)),
-        )
-        self.opened = (low < 0) & (high > 0)
+        nothing = np.zeros(0)
+        low = np.concatenate([nothing, *cell.lower])
+        self.opened = (low < 0) & (np.concatenate([nothing, *cell.upper]) > 0)
+        self.doubtful = False  # a model so near to a violation that rounding hides the truth
 
-    def run(self) -> tuple[bool, Exact | None, str]:
-        attempts: list[Arithmetic] = [
-            RoundedArithmetic(self.problem.network, bits) for bits in _BITS
-        ]
-        reason = ""
-        for arithmetic in (*attempts, ExactArithmetic(self.problem.query.network)):
-            proved, witness, reason, final = self._attempt(arithmetic)
-            if proved or witness is not None or final:
-                return proved, witness, reason
-        return False, None, reason
+    def run(self) -> LeafAnswer:
+        """Rounded numbers first; sharper ones where those cannot tell and nothing else can."""
+        answer = LeafAnswer()
+        exact = ExactArithmetic(self.problem.query.network)
+        rounded = [RoundedArithmetic(self.problem.network, bits) for bits in _BITS]
+        for arithmetic in (*rounded, exact):
+            answer, final = self._attempt(arithmetic)
+            if final or (self.divisible and not self.doubtful):
+                break
+        return answer
 
-    def _attempt(self, arithmetic: Arithmetic) -> tuple[bool, Exact | None, str, bool]:
-        """(proved, witness, reason, final); not final: a sharper arithmetic may do better."""
-        problem = self.problem
+    def _attempt(self, arithmetic: Arithmetic) -> tuple[LeafAnswer, bool]:
+        """The answer, and whether it is final: sharper arithmetic cannot do better."""
         exact = isinstance(arithmetic, ExactArithmetic)
-        for _ in range(_ROUNDS):
+        for _ in range(self.rounds):
             if self.clock.up:
-                return False, None, "timeout", True
-            encoded = encode(
-                arithmetic,
-                self.cell,
-                problem.query.region,
-                problem.query.violation,
-                problem.atoms,
-                problem.rows,
-                self.cuts,
-            )
-            reply = self.solver.check(
-                encoded.script, seconds=max(0.001, self.clock.left), rlimit=self.rlimit
-            )
+                return LeafAnswer(reason="timeout"), True
+            encoded = self._encoded(arithmetic)
+            reply = self.solver.check(encoded.script, seconds=self._seconds(), rlimit=self.rlimit)
             if reply.status != "sat":
-                proved = reply.status == "unsat"
-                return proved, None, reply.reason, True
+                return LeafAnswer(proved=reply.status == "unsat", reason=reply.reason), True
             point = encoded.point(dict(reply.model))
-            witness = problem.witness_at(point)
-            if witness is not None:
-                return False, witness, "", True
-            if exact and problem.query.region.contains(point):
+            witness = self.problem.witness_at(point)
+            if witness is None and exact and self.problem.query.region.contains(point):
                 raise EncodingFault(
                     "the exact encoding has a model that is no witness when it is evaluated: the "
                     f"encoder or the solver {self.solver.name} is at fault; please report the "
                     "network and the point."
                 )
-            if not self.round_ball:
-                return False, None, "the rounded encoding cannot tell", False
-            witness = self._repair_or_cut(point)
+            if witness is None and self.round_ball:
+                witness = self._repair_or_cut(point)
+            elif witness is None:
+                self.doubtful = self._nearly(point)
+                return LeafAnswer(reason="the rounded encoding cannot tell"), False
             if witness is not None:
-                return False, witness, "", True
-        return False, None, f"no decision after {_ROUNDS} cuts of the l2 ball", False
+                return LeafAnswer(witness=witness), True
+        return LeafAnswer(reason=f"no decision after {self.rounds} cuts of the l2 ball"), False
+
+    def _encoded(self, arithmetic: Arithmetic) -> Encoded:
+        problem, query = self.problem, self.problem.query
+        return encode(
+            arithmetic,
+            self.cell,
+            query.region,
+            query.violation,
+            problem.atoms,
+            problem.rows,
+            self.cuts,
+        )
+
+    def _seconds(self) -> float:
+        left = max(0.001, self.clock.left)
+        return min(left, _EARLY_SECONDS) if self.divisible else left
+
+    def _nearly(self, point: Sequence[Fraction]) -> bool:
+        start = np.array([[float(value) for value in point]])
+        return bool(self.problem.nearness(start)[0] > -_NEARLY)
 
     def _repair_or_cut(self, point: Sequence[Fraction]) -> Exact | None:
         problem = self.problem
