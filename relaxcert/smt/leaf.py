@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 _ROUNDS = 40  # of cuts
 _BITS = (12, 24, 44)  # of the numbers in rounded rows: short ones are fast
 # A box that can be cut in two instead gets little: short numbers, few cuts, little time.
-_EARLY_ROUNDS, _EARLY_SECONDS, _EARLY_RLIMIT = 10, 0.5, 200_000
+_EARLY_ROUNDS, _EARLY_SECONDS, _EARLY_RLIMIT = 6, 0.5, 200_000
 _NEARLY = 1e-9  # violations so near that only exact arithmetic tells
 
 
@@ -68,6 +68,7 @@ class _Leaf:
         ball = problem.query.region.ball
         self.round_ball = ball is not None and ball.norm == "l2"
         self.cuts: list[Affine] = []
+        self.offsets: list[Floats] = []  # what the cuts were made from
         nothing = np.zeros(0)
         low = np.concatenate([nothing, *cell.lower])
         self.opened = (low < 0) & (np.concatenate([nothing, *cell.upper]) > 0)
@@ -82,6 +83,7 @@ class _Leaf:
             answer, final = self._attempt(arithmetic)
             if final or (self.divisible and not self.doubtful):
                 break
+            self.doubtful = False
         return answer
 
     def _attempt(self, arithmetic: Arithmetic) -> tuple[LeafAnswer, bool]:
@@ -109,6 +111,8 @@ class _Leaf:
                 return LeafAnswer(reason="the rounded encoding cannot tell"), False
             if witness is not None:
                 return LeafAnswer(witness=witness), True
+            if self.doubtful:
+                return LeafAnswer(reason="the rounded encoding cannot tell"), False
         return LeafAnswer(reason=f"no decision after {self.rounds} cuts of the l2 ball"), False
 
     def _encoded(self, arithmetic: Arithmetic) -> Encoded:
@@ -139,12 +143,19 @@ class _Leaf:
             witness = walk(problem, problem.middle + offset)
             if witness is not None:
                 return witness
+            # A piece that was cut off already comes back only because of rounding.
+            self.doubtful = any(_close(offset, before) for before in self.offsets)
+            self.offsets.append(offset)
             self.cuts.append(tangent(problem, offset))
         radial = start - problem.middle
         ball = problem.query.region.ball
         if ball is not None and (offset is None or np.linalg.norm(offset) <= float(ball.eps)):
             self.cuts.append(tangent(problem, radial))
         return None
+
+
+def _close(left: Floats, right: Floats) -> bool:
+    return bool(np.abs(left - right).max() <= 1e-4 * np.abs(right).max())
 
 
 def tangent(problem: Problem, direction: Floats) -> Affine:
