@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from relaxcert.heads import Certificates, GloRoNet
     from relaxcert.heads.model_file import load_model, save_model
+    from relaxcert.smt import crosscheck
     from relaxcert.spec import Affinity, AffinitySets, Local, RelaxedTopK, Targeted, TopK
     from relaxcert.spec.catalogue import load_property
     from relaxcert.training import evaluate, fit
@@ -26,6 +27,7 @@ __all__ = [
     "RelaxedTopK",
     "Targeted",
     "TopK",
+    "crosscheck",
     "evaluate",
     "fit",
     "load_model",
@@ -43,6 +45,7 @@ _HOME = {
     "RelaxedTopK": "relaxcert.spec",
     "Targeted": "relaxcert.spec",
     "TopK": "relaxcert.spec",
+    "crosscheck": "relaxcert.smt",
     "evaluate": "relaxcert.training",
     "fit": "relaxcert.training",
     "load_model": "relaxcert.heads.model_file",

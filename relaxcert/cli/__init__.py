@@ -14,11 +14,12 @@ import typer
 from rich.console import Console
 
 from relaxcert import __version__
-from relaxcert.cli import bounds, certify, check, data, demo, export, properties, train
+from relaxcert.cli import bounds, certify, check, crosscheck, data, demo, export, properties, train
 from relaxcert.cli.common import NOT_MET, NotMet, quiet_warnings
 from relaxcert.errors import RelaxcertError
 
 BAD_INPUT = 2
+UNSOUND = 3
 
 app = typer.Typer(
     name="relaxcert",
@@ -34,6 +35,7 @@ app.command("certify")(certify.certify)
 app.command("check")(check.check)
 app.command("bounds")(bounds.bounds)
 app.command("export")(export.export)
+app.command("crosscheck")(crosscheck.crosscheck_command)
 app.add_typer(properties.app, name="properties")
 app.add_typer(data.app, name="data")
 
@@ -77,6 +79,9 @@ def main() -> None:
     except NotMet as failure:
         Console(stderr=True, soft_wrap=True).print(f"not met: {failure}", style="bold")
         sys.exit(NOT_MET)
+    except crosscheck.Unsound as failure:
+        Console(stderr=True, soft_wrap=True).print(f"unsound: {failure}", style="bold")
+        sys.exit(UNSOUND)
     except RelaxcertError as error:
         if _shown.traceback:
             raise

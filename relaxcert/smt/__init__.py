@@ -5,6 +5,7 @@
 """
 
 from relaxcert.smt.branch import Effort, decide
+from relaxcert.smt.crosscheck import CrossCheck, crosscheck
 from relaxcert.smt.encoders import Gate, encodes
 from relaxcert.smt.formula import Atom, Constraint, Every, Some, reaches, violation_of
 from relaxcert.smt.judge import Evidence, Judgement, PointJudge, judge
@@ -26,6 +27,7 @@ __all__ = [
     "Atom",
     "Budget",
     "Constraint",
+    "CrossCheck",
     "Effort",
     "EncodingFault",
     "Every",
@@ -42,6 +44,7 @@ __all__ = [
     "Solver",
     "Some",
     "Stage",
+    "crosscheck",
     "decide",
     "encodes",
     "exact_network",
