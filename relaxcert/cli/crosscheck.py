@@ -46,6 +46,9 @@ def crosscheck_command(
     scale: Annotated[
         float, typer.Option(min=1e-30, help="Divide the file's numbers by this, e.g. 255.")
     ] = 1.0,
+    at_radius: Annotated[
+        bool, typer.Option("--at-radius", help="Judge each point at its certified radius.")
+    ] = False,
     budget: Annotated[str, typer.Option(help="For each point, such as 10s or 500ms.")] = "10s",
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes on this machine.")] = 1,
     solver: Annotated[str, typer.Option(help="The solver to ask.")] = "z3",
@@ -77,8 +80,9 @@ def crosscheck_command(
     Budget.of(budget)
     inputs = load_points(data, net)[0][:points]
     chosen = None if prop is None else load_property(prop)
-    found = _checked(net, inputs / scale if scale != 1.0 else inputs, chosen, budget, jobs, solver,
-                     scheduler, out)  # fmt: skip
+    scaled = inputs / scale if scale != 1.0 else inputs
+    found = _checked(net, scaled, chosen, budget, jobs, solver,
+                     scheduler, out, at_radius=at_radius)  # fmt: skip
     summary = {"model": str(model), "data": data, **found.summary()}
     if out is not None:
         write_text(out / SUMMARY, jsonlib.dumps(summary, indent=2) + "\n")
@@ -86,7 +90,7 @@ def crosscheck_command(
         typer.echo(jsonlib.dumps(summary, indent=2))
     else:
         _show(net.prop if chosen is None else chosen, found, out)
-    _refuse_unsound(net, model, inputs, chosen, found, out)
+    _refuse_unsound(net, model, scaled, chosen, found, out)
 
 
 def _checked(
@@ -98,6 +102,8 @@ def _checked(
     solver: str,
     scheduler: str | None,
     out: Path | None,
+    *,
+    at_radius: bool,
 ) -> CrossCheck:
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -107,6 +113,7 @@ def _checked(
             net,
             inputs,
             prop,
+            at_radius=at_radius,
             solver=solver,
             budget=budget,
             jobs=jobs,
@@ -128,6 +135,8 @@ def _refuse_unsound(
     for record in found.violations:
         point = tuple(map(Fraction, inputs[record["index"]].double().flatten().tolist()))
         judged = net.prop if prop is None else prop
+        if record["eps"] is not None:
+            judged = judged.with_eps(record["eps"])
         witness = witness_of(record, point, judged, fingerprint(net.backbone))
         path = save_witness(folder / f"witness-{record['index']}.npz", witness)
         console().print(

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from statistics import median
 
@@ -40,10 +42,11 @@ _CHUNK = 8  # points a job: small enough to spread, large enough to pay for the 
 class CrossCheck:
     """What a cross-check found, one record a point, ordered by index.
 
-    A record has ``index``, the head's ``certified``, ``margin``, ``radius``; the solver's
-    ``answer`` (certified, falsified, unknown) with its ``reason``; ``finding``: consistent,
-    violation (certified and falsified) or fault (the judge itself is wrong, ``fault`` says how);
-    ``evidence`` (exact witnesses); the cost: ``boxes``, ``solver_calls``, ``seconds`` (CPU).
+    A record has ``index``; the head's ``certified``, ``margin`` and ``radius``; ``eps``, the radius
+    that was judged if it is not the property's own; the solver's ``answer`` (certified, falsified,
+    unknown) with its ``reason``; ``finding``: consistent, violation (certified and falsified) or
+    fault (the judge itself is wrong, ``fault`` says how); ``evidence`` (exact witnesses); and the
+    cost: ``boxes``, ``solver_calls``, ``seconds`` (CPU).
     """
 
     header: Record
@@ -91,6 +94,7 @@ def crosscheck(
     inputs: Tensor,
     prop: Property | None = None,
     *,
+    at_radius: bool = False,
     solver: str | Solver = "z3",
     budget: Budget | float | str = 10.0,
     jobs: int = 1,
@@ -106,6 +110,8 @@ def crosscheck(
         net: the network; its exact weights are translated to rationals.
         inputs: (batch, ...), the points, taken as the exact numbers that they are.
         prop: judge this property instead of the network's own (the head is rebuilt for it).
+        at_radius: judge each point at the radius that its certificate claims (less a millionth)
+            instead of the property's own: much the sharper test of the bounds.
         solver: a backend or its name.
         budget: for each point: seconds, a text such as ``"10s"``, or a Budget.
         jobs: worker processes on this machine; 1 works in this process.
@@ -131,10 +137,13 @@ def crosscheck(
     if audit_every < 0:
         raise InvalidInput(f"audit_every={audit_every} must be at least 0.")
     network = exact_network(judged.backbone, tuple(inputs.shape[1:]))
-    header = _header(judged, inputs, backend.name, limits)
+    header = _header(judged, inputs, backend.name, limits, at_radius)
     book = Records(records, header)
     certificates = judged.certify(inputs)  # also refuses inputs that cannot be taken exactly
-    tasks = tasks_of(judged, inputs, certificates, skip=set(book.done), audit_every=audit_every)
+    skip = set(book.done)
+    tasks = tasks_of(judged, inputs, certificates, skip=skip, audit_every=audit_every)
+    if at_radius:
+        tasks = [_at_radius(task) for task in tasks]
     shared = Job(network, judged.prop, solver, limits, ())
     for done in _results(shared, tasks, jobs, executor, scheduler):
         fresh = book.add(done)
@@ -168,11 +177,19 @@ def tasks_of(
             margins[index],
             radii[index],
             tuple(logits[index]),
-            candidates.get(index, ()),
+            candidates=candidates.get(index, ()),
             audited=audit_every > 0 and index % audit_every == 0,
         )
         for index in chosen
     ]
+
+
+def _at_radius(task: Task) -> Task:
+    """The same point, judged at the certified radius; a point without one claims nothing."""
+    if not (0 < task.radius < math.inf):
+        return replace(task, certified=False)
+    inside = Fraction(task.radius) * (1 - Fraction(1, 2**20))
+    return replace(task, certified=True, eps=str(inside), candidates=())
 
 
 def _attacked(
@@ -218,7 +235,7 @@ def _headed(net: GloRoNet, prop: Property) -> GloRoNet:
     return headed.train(net.training)
 
 
-def _header(net: GloRoNet, inputs: Tensor, solver: str, budget: Budget) -> Record:
+def _header(net: GloRoNet, inputs: Tensor, solver: str, budget: Budget, at_radius: bool) -> Record:
     numbers = np.ascontiguousarray(inputs.detach().double().cpu().numpy())
     return {
         "relaxcert": "crosscheck",
@@ -228,6 +245,7 @@ def _header(net: GloRoNet, inputs: Tensor, solver: str, budget: Budget) -> Recor
         "weights": fingerprint(net.backbone),
         "data": hashlib.sha256(repr(numbers.shape).encode() + numbers.tobytes()).hexdigest(),
         "points": len(inputs),
+        "at_radius": at_radius,
         "solver": solver,
         "seconds_a_point": budget.seconds,
     }

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from relaxcert.errors import UnsupportedLayer
+from relaxcert.nn.elementwise import Abs, Diagonal
 from relaxcert.nn.layers import InputNormalisation, MinMax
+from relaxcert.nn.rearrange import Rearrange
 from relaxcert.nn.shapes import GroupSort, InvertibleDownsampling, Part, Permute, Reshape, Scale
-from relaxcert.smt.affine import Affine
+from relaxcert.smt.affine import Affine, stacked
 
 Shape = tuple[int, ...]
 
@@ -58,17 +60,23 @@ def encoder_for(layer: nn.Module, path: str) -> Encoder:
     if found is not None:
         return found
     kind = type(layer).__name__
-    if isinstance(layer, _SMOOTH):
-        raise UnsupportedLayer(
-            f"backbone.{path} is a {kind}, a smooth function that is not piecewise linear: it has "
-            "no exact encoding over the rationals, so a solver of linear arithmetic cannot judge "
-            "it. Cross-check a network with ReLU, MinMax or another piecewise-linear activation."
-        )
+    refuse_smooth(layer, path)
     known = ", ".join(sorted(kind.__name__ for kind in _ENCODERS))
     raise UnsupportedLayer(
         f"backbone.{path} is a {kind}, for which there is no exact encoding: use one of {known}, "
         f"or register one: @relaxcert.smt.encodes({kind})."
     )
+
+
+def refuse_smooth(layer: nn.Module, path: str) -> None:
+    """Raise UnsupportedLayer for a smooth activation, with the reason."""
+    if type(layer) in _SMOOTH:
+        raise UnsupportedLayer(
+            f"backbone.{path} is a {type(layer).__name__}, a smooth function that is not "
+            "piecewise linear: it has no exact encoding over the rationals, so a solver of linear "
+            "arithmetic cannot judge it. Cross-check a network with ReLU, MinMax or another "
+            "piecewise-linear activation."
+        )
 
 
 def count(shape: Shape) -> int:
@@ -86,13 +94,24 @@ def flat_places(moved: Tensor) -> list[int]:
     return cast("list[int]", moved.flatten().long().tolist())
 
 
-@encodes(nn.Identity, nn.Dropout)
+@encodes(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 def unchanged(layer: nn.Module, shape: Shape) -> Iterator[Step]:
     """Nothing (dropout in eval mode)."""
     return iter(())
 
 
-@encodes(nn.Flatten, Reshape, Permute, Part, InvertibleDownsampling)
+@encodes(
+    nn.Flatten,
+    nn.Unflatten,
+    nn.PixelShuffle,
+    nn.PixelUnshuffle,
+    nn.ChannelShuffle,
+    Reshape,
+    Permute,
+    Part,
+    InvertibleDownsampling,
+    Rearrange,
+)
 def moved(layer: nn.Module, shape: Shape) -> Iterator[Step]:
     """Numbers in other places: the layer itself tells where, on the numbers of the places."""
     yield Affine.selection(flat_places(layer(places(shape))), count(shape))
@@ -130,6 +149,30 @@ def relu(layer: nn.ReLU, shape: Shape) -> Iterator[Step]:
     """max(z, 0)."""
     size = count(shape)
     yield Gate(Affine.identity(size), Affine.zero(size, size), Affine.identity(size))
+
+
+@encodes(nn.ReLU6)
+def relu6(layer: nn.ReLU6, shape: Shape) -> Iterator[Step]:
+    """max(z, 0) - max(z - 6, 0)."""
+    size = count(shape)
+    same = Affine.identity(size)
+    above = Affine(same.matrix, same.offset - 6)
+    gain = np.concatenate([same.matrix, -same.matrix], axis=1)
+    yield Gate(stacked([same, above]), Affine.zero(size, size), Affine(gain, same.offset))
+
+
+@encodes(Abs)
+def absolute(layer: Abs, shape: Shape) -> Iterator[Step]:
+    """2 max(z, 0) - z."""
+    same = Affine.identity(count(shape))
+    yield Gate(same, same.scaled(-1), same.scaled(2))
+
+
+@encodes(Diagonal)
+def diagonal_layer(layer: Diagonal, shape: Shape) -> Iterator[Step]:
+    """factors * v, broadcast against one input."""
+    factors = _fractions(layer.factors.expand(shape))
+    yield diagonal(factors, [Fraction(0)] * len(factors))
 
 
 @encodes(nn.LeakyReLU)

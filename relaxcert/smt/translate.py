@@ -19,11 +19,9 @@ from relaxcert.errors import InvalidInput, InvalidWeights, UnsupportedLayer
 from relaxcert.lipschitz.graph import Graph, Node
 from relaxcert.lipschitz.tracing import trace
 from relaxcert.smt.affine import Affine, stacked
-from relaxcert.smt.encoders import Gate, Shape, Step, encoder_for
+from relaxcert.smt.encoders import Gate, Shape, Step, encoder_for, refuse_smooth
 from relaxcert.smt.network import ExactNetwork, Stage
 from relaxcert.smt.size import check_size
-
-_IDENTITY_LAST = (nn.Identity, nn.Dropout)
 
 
 def exact_network(backbone: nn.Module, input_shape: Sequence[int]) -> ExactNetwork:
@@ -35,6 +33,8 @@ def exact_network(backbone: nn.Module, input_shape: Sequence[int]) -> ExactNetwo
         NetworkTooLarge: more numbers than exact arithmetic can handle here; says what would fit.
     """
     shape = tuple(int(size) for size in input_shape)
+    for path, module in backbone.named_modules():
+        refuse_smooth(module, path)
     for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers()):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise InvalidWeights(f"{name} holds NaN or infinite values: nothing can be encoded.")

@@ -33,6 +33,7 @@ class Task:
         point: x, (inputs,), the exact values of these floats; None if it is not finite.
         certified, margin, radius: what the head said.
         logits: as torch computed them in float64.
+        eps: judge the property on balls of this radius (a ratio as text) instead of its own.
         candidates: points x' that an attack found.
         audited: whether the judge itself is to be audited here.
     """
@@ -43,6 +44,7 @@ class Task:
     margin: float
     radius: float
     logits: tuple[float, ...]
+    eps: str | None = None
     candidates: tuple[tuple[float, ...], ...] = ()
     audited: bool = False
 
@@ -69,16 +71,18 @@ def _one(job: Job, task: Task) -> Record:
         "certified": task.certified,
         "margin": _number(task.margin),
         "radius": _number(task.radius),
+        "eps": task.eps,
     }
     if task.point is None:
         return {**record, **_outcome("unknown", "the input is not finite", task.certified, "")}
     point = tuple(map(Fraction, task.point))
+    prop = job.prop if task.eps is None else job.prop.with_eps(task.eps)
     candidates = [tuple(map(Fraction, candidate)) for candidate in task.candidates]
     solver = solver_named(job.solver)
     try:
         judge = PointJudge(job.network, point, job.budget, solver, candidates)
-        judgement = judge.judge(job.prop)
-        fault = _audited(job, task, judgement, solver) if task.audited else ""
+        judgement = judge.judge(prop)
+        fault = _audited(job, prop, task, judgement, solver) if task.audited else ""
     except RelaxcertError as error:
         # A fault of encoder or solver is a finding about this point, not the end of the run.
         return {**record, **_outcome("unknown", str(error), task.certified, str(error))}
@@ -106,8 +110,8 @@ def _outcome(answer: str, reason: str, certified: bool, fault: str) -> Record:
     return {"answer": answer, "reason": reason, "finding": finding, "fault": fault}
 
 
-def _audited(job: Job, task: Task, judgement: Judgement, solver: Solver) -> str:
-    formula = job.prop.formula(judgement.ranking)
+def _audited(job: Job, prop: Property, task: Task, judgement: Judgement, solver: Solver) -> str:
+    formula = prop.formula(judgement.ranking)
     for ball, body in _balls(formula):
         if task.point is not None:
             region = Region.around(tuple(map(Fraction, task.point)), ball)

@@ -6,12 +6,18 @@ from fractions import Fraction
 from itertools import product
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from relaxcert.heads.gloronet import GloRoNet
+from relaxcert.nn.networks import dense
 from relaxcert.smt.network import ExactNetwork
 from relaxcert.smt.query import Region
 from relaxcert.smt.translate import exact_network
-from tests.networks import linear, random_backbone
+from relaxcert.spec import Property
+from relaxcert.training.loop import fit
+from relaxcert.training.recipe import Optimisation
+from relaxcert.training.schedules import Constant
+from tests.networks import generator, linear, random_backbone
 
 
 def affine(weight: list[list[float]], bias: list[float]) -> nn.Sequential:
@@ -55,3 +61,24 @@ def grid(region: Region, steps: int) -> list[tuple[Fraction, ...]]:
         for low, high in zip(region.lower, region.upper, strict=True)
     ]
     return [point for point in product(*sides) if region.contains(point)]
+
+
+def regions(features: int, classes: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Points of a cube, each labelled by the nearest of a few centres."""
+    centres = torch.rand(3 * classes, features, generator=generator(99)) * 2 - 1
+    points = torch.rand(count, features, generator=generator(seed)) * 2 - 1
+    return points, torch.cdist(points, centres).argmin(1) % classes
+
+
+def trained(
+    prop: Property, widths: tuple[int, ...] = (2, 16, 16, 4), activation: str = "minmax"
+) -> GloRoNet:
+    """A GloRo network for ``regions``: its bounds are tight enough for a check to have teeth."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = dense(widths[0], widths[1:-1], widths[-1], activation=activation)
+        net = GloRoNet(backbone, prop)
+        data = regions(widths[0], widths[-1], 2000, 1)
+        rate = Constant(value=3e-3)
+        fit(net, data, Optimisation(epochs=25, batch_size=64, learning_rate=rate), progress=False)
+    return net

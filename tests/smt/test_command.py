@@ -1,0 +1,117 @@
+"""``relaxcert crosscheck`` end to end: exit statuses, files, witness and replay."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from relaxcert.cli import main
+from relaxcert.errors import DataError
+from relaxcert.heads.gloronet import GloRoNet
+from relaxcert.heads.model_file import save_model
+from relaxcert.smt.witness import load_witness
+from relaxcert.spec import Local
+from tests.smt.networks import affine
+from tests.smt.test_crosscheck import with_eps_scaled
+
+
+@pytest.fixture
+def model(tmp_path):
+    # f = (x, -x): the prediction flips at 0, so x is certified at eps 1 iff |x| > 1.
+    net = GloRoNet(affine([[1.0], [-1.0]], [0.0, 0.0]), Local(eps=1))
+    np.savez(tmp_path / "points.npz", x=np.array([[2.0], [0.95], [-3.0], [0.5]], np.float32))
+    return save_model(net.float(), tmp_path / "net.safetensors")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["relaxcert", *map(str, arguments)])
+        with monkeypatch.context() as patch:
+            patch.setattr("warnings.showwarning", None)
+            try:
+                main()
+                status = 0
+            except SystemExit as exit_:
+                status = exit_.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def test_honest_certificates_are_confirmed_and_results_written(run, model, tmp_path):
+    arguments = ("crosscheck", model, "--data", tmp_path / "points.npz", "--out", tmp_path / "out")
+    status, out, err = run(*arguments, "--budget", "5s", "--json")
+    assert (status, err) == (0, "")
+    summary = json.loads(out)
+    assert summary["both_certify"] == 2
+    assert summary["rejected_and_fails"] == 2
+    assert json.loads((tmp_path / "out" / "crosscheck.json").read_text()) == summary
+    assert len((tmp_path / "out" / "crosscheck.jsonl").read_text().splitlines()) == 5
+    status, out, _ = run(*arguments, "--budget", "5s")  # resumed: nothing left to do
+    assert status == 0
+    assert "certified by head and solver" in out
+
+
+def test_a_falsified_certificate_is_status_3_with_a_witness_that_replays(
+    run, model, tmp_path, monkeypatch
+):
+    with_eps_scaled(monkeypatch, 0.9)
+    arguments = ("crosscheck", model, "--data", tmp_path / "points.npz", "--out", tmp_path / "out")
+    status, out, err = run(*arguments)
+    assert status == 3
+    assert "unsound: 1 certified points are falsified" in err
+    path = tmp_path / "out" / "witness-1.npz"
+    assert f"--replay {path}" in out
+    witness = load_witness(path)
+    assert witness.point[0] - witness.witnesses[0][0] <= 1
+    with np.load(path) as arrays:
+        assert arrays["witnesses"][0] == pytest.approx([float(witness.witnesses[0][0])])
+    status, out, err = run("crosscheck", model, "--replay", path, "--json")
+    assert status == 3
+    assert json.loads(out)["confirmed"]
+    assert "in exact arithmetic" in err
+
+
+def test_bad_input_is_status_2(run, model, tmp_path):
+    data = ("--data", tmp_path / "points.npz")
+    for arguments, message in [
+        (("--budget", "0s", *data), "greater than 0"),
+        (("--solver", "nobody", *data), "is unknown, expected one of"),
+        ((), "--data is missing"),
+        (("--property", "landsat/soils", *data), "classes"),
+        (("--replay", tmp_path / "nothing.npz"), "no such file"),
+        (("--scheduler", "nonsense://x", *data), "does not answer"),
+    ]:
+        status, _, err = run("crosscheck", model, *arguments)
+        assert status == 2, (arguments, err)
+        assert message in err, (arguments, err)
+
+
+def test_a_witness_of_other_weights_or_a_damaged_file_is_refused(run, model, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        with_eps_scaled(patch, 0.9)
+        run("crosscheck", model, "--data", tmp_path / "points.npz", "--out", tmp_path / "out")
+    path = tmp_path / "out" / "witness-1.npz"
+    other = GloRoNet(affine([[1.0], [-2.0]], [0.0, 0.0]), Local(eps=1)).float()
+    save_model(other, tmp_path / "other.safetensors")
+    status, _, err = run("crosscheck", tmp_path / "other.safetensors", "--replay", path)
+    assert status == 2
+    assert "other weights" in err
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match="cannot be read as a witness"):
+        load_witness(path)
+
+
+def test_the_network_is_judged_in_real_numbers(run, model, tmp_path):
+    """A witness may lie where no float does; what is reported is exact."""
+    np.savez(tmp_path / "tie.npz", x=np.array([[1.0]], np.float32))
+    status, out, _ = run("crosscheck", model, "--data", tmp_path / "tie.npz", "--json")
+    assert status == 0
+    assert json.loads(out)["rejected_and_fails"] == 1  # x' = 0 ties, on the sphere itself
+    assert torch.get_default_dtype() == torch.float32
