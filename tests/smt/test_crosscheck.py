@@ -15,6 +15,7 @@ import relaxcert
 from relaxcert.errors import DataError, InvalidInput, InvalidProperty, UnsupportedLayer
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.lipschitz.network import NetworkLipschitz
+from relaxcert.lipschitz.pairs import TablePairs
 from relaxcert.smt import NetworkTooLarge, bounds, crosscheck, encode, encoders, judge
 from relaxcert.smt.translate import exact_network
 from relaxcert.spec import Local, RelaxedTopK, TopK
@@ -84,7 +85,10 @@ def with_pairs(monkeypatch, change):
 
     def verified(self, *arguments, **rest):
         proved = true_bounds(self, *arguments, **rest)
-        norms = {n: replace(b, pairs=change(b.pairs.clone())) for n, b in proved.norms.items()}
+        norms = {
+            norm: replace(bound, distances=TablePairs(change(bound.pairs.clone())))
+            for norm, bound in proved.norms.items()
+        }
         return replace(proved, norms=norms)
 
     monkeypatch.setattr(NetworkLipschitz, "verified", verified)
