@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from relaxcert.cli.common import Device, Json, console, device_of, table
-from relaxcert.heads.model_file import load_model
+from relaxcert.cli.common import (
+    BestOption,
+    Device,
+    Json,
+    ModelPath,
+    PropertyOption,
+    console,
+    load_net,
+    table,
+)
 from relaxcert.report.verdicts import to_json
 
 
 def bounds(
-    model: Annotated[Path, typer.Argument(help="A model file that relaxcert wrote.")],
+    model: ModelPath,
+    prop: PropertyOption = None,
+    best: BestOption = None,
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
@@ -22,7 +30,7 @@ def bounds(
 
     Example: [bold]relaxcert bounds relaxcert-demo/landsat-rt3.safetensors[/bold]
     """
-    net = load_model(model, device=device_of(device)).net
+    net = load_net(model, prop, best, device).net
     rows = net.lipschitz.table()
     proved = net.verify()
     if json:

@@ -12,12 +12,15 @@ import typer
 from torch import Tensor
 
 from relaxcert.cli.common import (
+    BestOption,
     Device,
     Json,
+    ModelPath,
     NotMet,
+    PropertyOption,
     console,
-    device_of,
     figure_cells,
+    load_net,
     load_points,
     property_in_words,
     table,
@@ -25,7 +28,6 @@ from relaxcert.cli.common import (
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.certificates import Certificates, concatenate
 from relaxcert.heads.gloronet import GloRoNet
-from relaxcert.heads.model_file import load_model
 from relaxcert.metrics import clean_accuracy_name
 from relaxcert.proofs import check_provable, write_proof
 from relaxcert.report.verdicts import summary_of, to_json, write_verdicts
@@ -34,7 +36,7 @@ from relaxcert.training.progress import bar
 
 
 def certify(
-    model: Annotated[Path, typer.Argument(help="A model file that relaxcert wrote.")],
+    model: ModelPath,
     data: Annotated[
         str,
         typer.Option(help="A .npz (x, optionally y), .npy or .csv file, or landsat:test."),
@@ -54,6 +56,8 @@ def certify(
         float | None,
         typer.Option(min=0, max=1, help="Exit with status 1 if the VRA is below this."),
     ] = None,
+    prop: PropertyOption = None,
+    best: BestOption = None,
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
@@ -63,13 +67,16 @@ def certify(
 
     Example: [bold]relaxcert certify relaxcert-demo/landsat-rt3.safetensors --data landsat:test
     --out verdicts[/bold]
+
+    Example: [bold]relaxcert certify acasxu.nnet --property acasxu/adjacent-advisories
+    --data points.npz[/bold] (normalised points, five numbers each)
     """
     # Ranges let "nan" pass, which is below and above nothing.
     if not math.isfinite(scale):
         raise InvalidInput(f"--scale {scale} must be finite: give what to divide by, e.g. 255.")
     if require_vra is not None and math.isnan(require_vra):
         raise InvalidInput("--require-vra nan asks for nothing: give a share from 0 to 1.")
-    loaded = load_model(model, device=device_of(device))
+    loaded = load_net(model, prop, best, device)
     if proof is not None:
         check_provable(loaded.net.backbone)
     inputs, labels = load_points(data, loaded.net)

@@ -20,6 +20,8 @@ from relaxcert.data.landsat import Split, landsat
 from relaxcert.data.letter import letter
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
+from relaxcert.heads.model_file import Model, load_model
+from relaxcert.spec.catalogue import load_property
 from relaxcert.spec.property import Property
 from relaxcert.training.evaluation import Figures
 
@@ -30,6 +32,24 @@ EMBEDDED = {"landsat": landsat, "letter": letter}
 Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, ... .")]
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random.")
+]
+ModelPath = Annotated[
+    Path,
+    typer.Argument(help="A model file of relaxcert, or an .onnx or .nnet file with --property."),
+]
+PropertyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--property",
+        help="A property of the catalogue or a .toml; in place of the model's own, if it has one.",
+    ),
+]
+BestOption = Annotated[
+    str | None,
+    typer.Option(
+        "--best",
+        help="Which score is the advice: min or max. Default: max for .onnx, min for .nnet.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -61,6 +81,28 @@ def device_of(name: str) -> torch.device:
             f"--device {name!r} cannot be used here ({first}): use --device cpu."
         ) from error
     return device
+
+
+def load_net(model: Path, prop: str | None, best: str | None, device: str = "cpu") -> Model:
+    """A network of any known format, with its own property or the one of --property.
+
+    Raises:
+        InvalidInput: --best is another word, or --property is missing.
+        ModelFileError, DocumentError, InvalidProperty, UnsupportedLayer: what does not fit.
+    """
+    if best not in (None, "min", "max"):
+        raise InvalidInput(f"--best {best} must be min or max: which score is the advice?")
+    where = device_of(device)
+    wanted = None if prop is None else load_property(prop)
+    if model.suffix.lower() not in (".onnx", ".nnet"):
+        if best is not None:
+            raise InvalidInput(f"--best {best} is for .onnx and .nnet files only.")
+        if wanted is None:
+            # A model file may have any name.
+            return load_model(model, device=where)
+    from relaxcert.interop.network_files import load_network  # onnx, which few calls need
+
+    return load_network(model, wanted, best=best, device=where)
 
 
 def load_points(data: str, net: GloRoNet | None) -> tuple[Tensor, Tensor | None]:

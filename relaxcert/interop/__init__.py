@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from relaxcert.interop.network_files import load_network
 from relaxcert.interop.nnet import NNet, read_nnet
 from relaxcert.interop.onnx_export import export_backbone, export_onnx
 from relaxcert.interop.onnx_import import OnnxNetwork, load_onnx, read_onnx
@@ -11,6 +12,7 @@ __all__ = [
     "OnnxNetwork",
     "export_backbone",
     "export_onnx",
+    "load_network",
     "load_onnx",
     "read_nnet",
     "read_onnx",
