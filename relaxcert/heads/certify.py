@@ -57,7 +57,7 @@ def certificates_of(
     check_logits(forward.logits, len(inputs), bounds.num_classes)
     outcome = head(forward.logits, proved_links(forward, bounds, radii=True))
     finite = finite & finite_rows(forward.logits)
-    return _assemble(outcome, forward.logits, finite, prop, bounds.fingerprint)
+    return assemble(outcome, forward.logits, finite, prop, bounds.fingerprint)
 
 
 def check_logits(logits: Tensor, batch: int, num_classes: int) -> None:
@@ -69,9 +69,10 @@ def check_logits(logits: Tensor, batch: int, num_classes: int) -> None:
         )
 
 
-def _assemble(
+def assemble(
     outcome: Outcome, logits: Tensor, finite: Tensor, prop: Property, fingerprint: str
 ) -> Certificates:
+    """Certificates from what the head says; ``finite``: (batch,), which points may count."""
     certified = finite & (outcome.margin > 0)
     radius = torch.full_like(outcome.margin, math.nan)
     if outcome.radius is not None and len({ball.norm for ball in prop.balls}) == 1:
@@ -81,7 +82,7 @@ def _assemble(
         proved = radius.clamp(min=fraction_down(prop.balls[0].eps))
         radius = torch.where(certified, proved, radius)
     parts = tuple(
-        _assemble(part, logits, finite, part_property, fingerprint)
+        assemble(part, logits, finite, part_property, fingerprint)
         for part, part_property in zip(
             outcome.parts, prop.parts if outcome.parts else (), strict=True
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,11 @@ from relaxcert.errors import InvalidInput, StaleBounds
 from relaxcert.heads.bottom import proved_bottom, shown_logits, with_training_bottom
 from relaxcert.heads.certificates import Certificates, concatenate
 from relaxcert.heads.certify import certificates_of, check_logits, proved_links
+from relaxcert.heads.float32_first import decided_in_float32, merged
 from relaxcert.heads.head import Head, compile_property
 from relaxcert.heads.label import label_margin
 from relaxcert.heads.links import EstimatedLinks, Links
+from relaxcert.heads.streaming import prefetched
 from relaxcert.lipschitz.arithmetic import (
     check_arithmetic,
     check_float32_products,
@@ -25,11 +28,14 @@ from relaxcert.lipschitz.directed import unit_of
 from relaxcert.lipschitz.forward import forward_with_error
 from relaxcert.lipschitz.graph import Graph
 from relaxcert.lipschitz.network import NetworkLipschitz
+from relaxcert.lipschitz.structure import in_eval_mode
 from relaxcert.lipschitz.tracing import trace
 from relaxcert.lipschitz.verified import VerifiedBounds
 from relaxcert.spec.ball import Ball
 from relaxcert.spec.canonical import digest
 from relaxcert.spec.property import Property
+
+Mode = Literal["float64", "float32-first"]
 
 
 class GloRoNet(nn.Module):
@@ -119,7 +125,9 @@ class GloRoNet(nn.Module):
         links_in = self._estimated(logits, tuple(inputs.shape[1:]), margin_scale)
         return logits, label_margin(self.head, logits, links_in, labels)
 
-    def certify(self, inputs: Tensor, *, batch_size: int | None = None) -> Certificates:
+    def certify(
+        self, inputs: Tensor, *, batch_size: int | None = None, mode: Mode = "float64"
+    ) -> Certificates:
         """Certify points rigorously (level R; never differentiable).
 
         The centre is computed in float64 with its rounding bounded, the Lipschitz bounds are
@@ -130,9 +138,14 @@ class GloRoNet(nn.Module):
             inputs: (batch, ...), any floating dtype or integers of at most 32 bits: each number
                 is taken exactly. Points with NaN or infinity are never certified.
             batch_size: process so many points at a time, to bound memory.
+            mode: ``"float64"``, or ``"float32-first"``: the float32 network runs first, and only
+                points on which its rounding could matter (or that float32 does not hold) are
+                taken in float64. Verdicts, k and sets are those of float64; margins and radii are
+                proved too, but lower by what float32 rounds.
 
         Raises:
-            InvalidInput: inputs that do not fit the backbone or cannot be taken exactly.
+            InvalidInput: inputs that do not fit the backbone or cannot be taken exactly; an
+                unknown mode.
             UnsupportedPrecision: half-precision weights, or arithmetic that is not IEEE-754.
             InvalidWeights: NaN, infinite or empty weights.
         """
@@ -141,12 +154,43 @@ class GloRoNet(nn.Module):
         bounds = self.verify(tuple(exact.shape[1:]))
         size = max(1, len(exact)) if batch_size is None else _checked_batch_size(batch_size)
         starts = range(0, max(1, len(exact)), size)
+        way = self._way_of(_checked_mode(mode))
         with torch.no_grad(), without_autocast(exact.device):
-            batches = [
-                certificates_of(exact[start : start + size], bounds, self.head, self.prop)
-                for start in starts
-            ]
-        return concatenate(batches)
+            batches = [way(exact[start : start + size], bounds) for start in starts]
+        return batches[0] if len(batches) == 1 else concatenate(batches)
+
+    def certify_stream(
+        self, batches: Iterable[Tensor], *, mode: Mode = "float64", prefetch: int = 1
+    ) -> Iterator[Certificates]:
+        """Certify any iterable of batches, one at a time: memory does not grow with their number.
+
+        A thread fetches the next ``prefetch`` batches while one is certified (0: none). Weights
+        are compared with those of the proof for each batch. Arguments and errors as
+        :meth:`certify`; join what is needed with ``relaxcert.heads.concatenate``.
+        """
+        for inputs in prefetched(batches, prefetch):
+            yield self.certify(inputs, mode=mode)
+
+    def _way_of(self, mode: Mode) -> Callable[[Tensor, VerifiedBounds], Certificates]:
+        weights = next(self.backbone.parameters(), None)
+        if mode == "float32-first" and weights is not None and weights.dtype == torch.float32:
+            check_float32_products(weights.device)
+            return self._float32_first
+        return lambda inputs, bounds: certificates_of(inputs, bounds, self.head, self.prop)
+
+    def _float32_first(self, inputs: Tensor, bounds: VerifiedBounds) -> Certificates:
+        graph = self.lipschitz.current_graph(tuple(inputs.shape[1:]))
+        with in_eval_mode(self.backbone):
+            try:
+                found, decided = decided_in_float32(inputs, graph, bounds, self.head, self.prop)
+            except (RuntimeError, IndexError):
+                # float64 says what is wrong with the points.
+                return certificates_of(inputs, bounds, self.head, self.prop)
+        rows = torch.nonzero(~decided).flatten()
+        if len(rows) == 0 and len(inputs) > 0:
+            return found
+        again = certificates_of(inputs[rows], bounds, self.head, self.prop)
+        return merged(found, again, rows)
 
     def verify(self, input_shape: tuple[int, ...] | None = None) -> VerifiedBounds:
         """Return verified bounds of the present weights, computing them if needed.
@@ -252,6 +296,12 @@ class GloRoNet(nn.Module):
                 f"inputs.to({weights.dtype}), or use certify(), which takes them exactly."
             )
         return inputs.to(weights.dtype)
+
+
+def _checked_mode(mode: Mode) -> Mode:
+    if mode not in get_args(Mode):
+        raise InvalidInput(f"mode={mode!r} must be one of {', '.join(map(repr, get_args(Mode)))}.")
+    return mode
 
 
 def _checked_shape(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:

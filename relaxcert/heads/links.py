@@ -168,13 +168,15 @@ class ProvedLinks(RankedLinks):
         lowest = ranked_by_parts(top, as_pairs(self.pairs), combine)
         return lowest.add_(self.low(top, distance))
 
+    def allowance(self, distance: Tensor) -> Tensor:
+        """More than all roundings of the ranked forms; (batch,)."""
+        size = self.logits.abs().amax(1) + self.slack.amax(1)
+        return (size + distance * as_pairs(self.pairs).largest) * _ALLOWED + _UNDERFLOW
+
     def low(self, labels: Tensor, distance: Tensor) -> Tensor:
         """f_j - slack_j - allowance, by which every rounding is paid; (batch, n) -> (b, n, 1)."""
-        size = self.logits.abs().amax(1) + self.slack.amax(1)
-        allowance = (size + distance * as_pairs(self.pairs).largest) * _ALLOWED + _UNDERFLOW
-        return _gather(self.logits, labels) - (
-            _gather(self.slack, labels) + allowance[:, None, None]
-        )
+        paid = _gather(self.slack, labels) + self.allowance(distance)[:, None, None]
+        return _gather(self.logits, labels) - paid
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,54 @@ class RadiusLinks(RankedLinks):
     def centre_ranked(self, top: Tensor) -> Tensor:
         """Margins (not radii) at x alone, in rank coordinates."""
         return self.proved.centre_ranked(top)
+
+
+@dataclass(frozen=True)
+class PossibleLinks(RankedLinks):
+    """Upper bounds of the exact links f_j - f_i - eps P D_ji, rounded up; never a proof.
+
+        fl(f_j - f_i) + slack_j + slack_i + e D_ji - eps P D_ji
+
+    Where one is not positive, no certificate with these bounds can rely on the exact link.
+    """
+
+    proved: ProvedLinks
+
+    def rows(self, labels: Tensor) -> Tensor:
+        """Upper bounds over the ball; (batch, rows) -> (batch, rows, classes)."""
+        return self._rows(labels, self.proved.error - self.proved.reach)
+
+    def centre_rows(self, labels: Tensor) -> Tensor:
+        """Upper bounds at x alone."""
+        return self._rows(labels, self.proved.error)
+
+    def ranked(self, top: Tensor) -> Tensor:
+        """Upper bounds over the ball in rank coordinates; (batch, K) -> (batch, K, K + 1)."""
+        return self._ranked(top, self.proved.error - self.proved.reach)
+
+    def centre_ranked(self, top: Tensor) -> Tensor:
+        """Upper bounds at x alone in rank coordinates."""
+        return self._ranked(top, self.proved.error)
+
+    def _rows(self, labels: Tensor, scale: Tensor) -> Tensor:
+        pairs = rows_of(as_pairs(self.proved.pairs), labels)
+        return self._combined(slice(None), pairs, scale) + self._high(labels)
+
+    def _ranked(self, top: Tensor, scale: Tensor) -> Tensor:
+        def combine(points: slice, pairs: Tensor) -> Tensor:
+            return self._combined(points, pairs, scale)
+
+        lowest = ranked_by_parts(top, as_pairs(self.proved.pairs), combine)
+        return lowest.add_(self._high(top))
+
+    def _combined(self, points: slice, pairs: Tensor, scale: Tensor) -> Tensor:
+        low = self.proved.logits[points] - self.proved.slack[points]
+        return pairs.mul_(scale[points, None, None]).sub_(low[:, None, :])
+
+    def _high(self, labels: Tensor) -> Tensor:
+        allowance = self.proved.allowance(self.proved.error + self.proved.reach)
+        added = _gather(self.proved.slack, labels) + allowance[:, None, None]
+        return _gather(self.proved.logits, labels) + added
 
 
 def _gather(values: Tensor, labels: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ def certified_ties() -> list[str]:
         if int(outcome.loosest[row]) != 0:
             found.append(f"top-{k}: the head reports a set")
         finite = torch.ones(2, dtype=torch.bool)
-        cert = certify_module._assemble(outcome, logits, finite, prop, "")
+        cert = certify_module.assemble(outcome, logits, finite, prop, "")
         if bool(cert.certified[row]):
             found.append(f"top-{k}: certified")
     return found
