@@ -8,10 +8,13 @@ import torch
 from torch import nn
 
 from relaxcert import checker
+from relaxcert.lipschitz import supported
 from relaxcert.nn.layers import InputNormalisation, MinMax
 from relaxcert.spec import RelaxedTopK
 from tests.networks import NORMS, randn
 from tests.proofs.made import Artefacts, made, sealed
+
+pytestmark = pytest.mark.skipif(nn.Conv2d not in supported(), reason="needs rules for convolutions")
 
 
 def convolutional(folder, norm: str) -> Artefacts:
