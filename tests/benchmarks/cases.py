@@ -8,11 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from relaxcert import Affinity, AffinitySets, GloRoNet, Local, RelaxedTopK
+from relaxcert import Affinity, AffinitySets, GloRoNet, Local, RelaxedTopK, fit
+from relaxcert.data import landsat
 from relaxcert.nn import dense
 from relaxcert.nn.layers import MinMax
 from relaxcert.spec import Property
-from relaxcert.training import cross_entropy
+from relaxcert.training import Optimisation, cross_entropy
 
 AFFINITY = Affinity(AffinitySets.adjacent([3, 1, 0, 2, 4]), eps="0.01")
 RT3 = RelaxedTopK(k=3, eps="0.01")
@@ -110,3 +111,12 @@ def training_steps(case: Case, *, local: bool = False) -> dict[str, Callable[[],
         return step
 
     return {"plain": step_of(plain), "with bottom": step_of(robust)}
+
+
+def trained() -> tuple[GloRoNet, Tensor]:
+    """A network trained a little on Landsat, and points of the test split."""
+    torch.manual_seed(0)
+    net = GloRoNet(dense(36, [256] * 3, 6), RelaxedTopK(k=3, eps="0.03"))
+    settings = Optimisation(epochs=4, temperature=0.1, orthogonal=True)
+    fit(net, landsat("train"), settings, progress=False)
+    return net, landsat("test").inputs[:1024]
