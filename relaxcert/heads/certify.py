@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from relaxcert.errors import InvalidInput, StaleBounds
 from relaxcert.heads.certificates import Certificates
 from relaxcert.heads.links import ProvedLinks
 from relaxcert.heads.outcome import Head, Outcome
+from relaxcert.lipschitz.deployed import deployed_forward
 from relaxcert.lipschitz.directed import finite_rows, fraction_down, fraction_up, multiply_up
 from relaxcert.lipschitz.forward import Forward, forward_with_error
 from relaxcert.lipschitz.verified import VerifiedBounds
@@ -37,9 +39,13 @@ def proved_links(
 
 
 def certificates_of(
-    inputs: Tensor, bounds: VerifiedBounds, head: Head, prop: Property
+    inputs: Tensor,
+    bounds: VerifiedBounds,
+    head: Head,
+    prop: Property,
+    deployed: torch.dtype | None = None,
 ) -> Certificates:
-    """Certify one batch of exact float64 points.
+    """Certify one batch of exact float64 points; ``deployed``: at level D for that format.
 
     Raises:
         InvalidInput: the points do not fit the backbone.
@@ -47,7 +53,12 @@ def certificates_of(
     # Asked first: an in-place activation may overwrite the points.
     finite = finite_rows(inputs)
     try:
-        forward = forward_with_error(inputs, bounds.exact, bounds)
+        if deployed is None:
+            forward = forward_with_error(inputs, bounds.exact, bounds)
+            reached = dict.fromkeys(prop.balls, forward)
+        else:
+            reached = deployed_forward(inputs, bounds, prop.balls, deployed)
+            forward = reached[prop.balls[0]]
     except StaleBounds:
         raise
     except RuntimeError as error:
@@ -55,9 +66,25 @@ def certificates_of(
             f"inputs of shape {tuple(inputs.shape)} do not fit the backbone: {error}"
         ) from error
     check_logits(forward.logits, len(inputs), bounds.num_classes)
-    outcome = head(forward.logits, proved_links(forward, bounds, radii=True))
+
+    def links_in(ball: Ball) -> ProvedLinks:
+        return proved_links(reached[ball], bounds, radii=True)(ball)
+
+    outcome = head(forward.logits, links_in)
     finite = finite & finite_rows(forward.logits)
-    return assemble(outcome, forward.logits, finite, prop, bounds.fingerprint)
+    certificates = assemble(outcome, forward.logits, finite, prop, bounds.fingerprint)
+    return certificates if deployed is None else _at_level_d(certificates, deployed)
+
+
+def _at_level_d(certificates: Certificates, deployed: torch.dtype) -> Certificates:
+    """Say so, and limit the radius: rounding was bounded on the ball of eps and not beyond."""
+    limit = min(fraction_down(ball.eps) for ball in certificates.prop.balls)
+    return replace(
+        certificates,
+        level=f"D({str(deployed).removeprefix('torch.')})",
+        radius=certificates.radius.clamp(max=limit),
+        parts=tuple(_at_level_d(part, deployed) for part in certificates.parts),
+    )
 
 
 def check_logits(logits: Tensor, batch: int, num_classes: int) -> None:

@@ -24,6 +24,7 @@ from relaxcert.lipschitz.arithmetic import (
     check_float32_products,
     without_autocast,
 )
+from relaxcert.lipschitz.deployed import deployed_format
 from relaxcert.lipschitz.directed import unit_of
 from relaxcert.lipschitz.forward import forward_with_error
 from relaxcert.lipschitz.graph import Graph
@@ -126,9 +127,14 @@ class GloRoNet(nn.Module):
         return logits, label_margin(self.head, logits, links_in, labels)
 
     def certify(
-        self, inputs: Tensor, *, batch_size: int | None = None, mode: Mode = "float64"
+        self,
+        inputs: Tensor,
+        *,
+        batch_size: int | None = None,
+        mode: Mode = "float64",
+        deployed: str | None = None,
     ) -> Certificates:
-        """Certify points rigorously (level R; never differentiable).
+        """Certify points rigorously (level R or D; never differentiable).
 
         The centre is computed in float64 with its rounding bounded, the Lipschitz bounds are
         verified and recomputed if any weight changed, and everything is rounded down. Dropout is
@@ -141,20 +147,33 @@ class GloRoNet(nn.Module):
             mode: ``"float64"``, or ``"float32-first"``: the float32 network runs first, and only
                 points on which its rounding could matter (or that float32 does not hold) are
                 taken in float64. Verdicts, k and sets are those of float64; margins and radii are
-                proved too, but lower by what float32 rounds.
+                proved too, but lower by what float32 rounds. Level D is always taken in float64.
+            deployed: None for level R: the property holds for all real x' and the real-arithmetic
+                function of the weights. ``"float32"`` or ``"float64"`` for level D as well: for
+                every x' of the ball that is representable in that format, the logits *computed* in
+                it have the stated order. Assumed of the deployment: IEEE-754 with round to nearest
+                and gradual underflow; products and convolutions by plain sums of products in any
+                order, with or without fused multiply-add (no TF32, Winograd, Fourier transforms,
+                autocast); the numbers of ``relaxcert.lipschitz.materialised(net.backbone)``. Radii
+                do not exceed eps then. If a real x' is first rounded to the format, certify
+                eps + u (||x|| + eps).
 
         Raises:
             InvalidInput: inputs that do not fit the backbone or cannot be taken exactly; an
                 unknown mode.
-            UnsupportedPrecision: half-precision weights, or arithmetic that is not IEEE-754.
+            UnsupportedPrecision: half-precision weights, arithmetic that is not IEEE-754, or a
+                deployment without a guarantee (bfloat16, TF32).
             InvalidWeights: NaN, infinite or empty weights.
         """
+        dtype = None if deployed is None else deployed_format(deployed, self.backbone)
+        if dtype == torch.float32:
+            check_float32_products(inputs.device)
         exact = _exact_inputs(inputs)
         check_arithmetic(exact.device)
         bounds = self.verify(tuple(exact.shape[1:]))
         size = max(1, len(exact)) if batch_size is None else _checked_batch_size(batch_size)
         starts = range(0, max(1, len(exact)), size)
-        way = self._way_of(_checked_mode(mode))
+        way = self._way_of(_checked_mode(mode), dtype)
         with torch.no_grad(), without_autocast(exact.device):
             batches = [way(exact[start : start + size], bounds) for start in starts]
         return batches[0] if len(batches) == 1 else concatenate(batches)
@@ -171,15 +190,20 @@ class GloRoNet(nn.Module):
         for inputs in prefetched(batches, prefetch):
             yield self.certify(inputs, mode=mode)
 
-    def _way_of(self, mode: Mode) -> Callable[[Tensor, VerifiedBounds], Certificates]:
+    def _way_of(
+        self, mode: Mode, deployed: torch.dtype | None
+    ) -> Callable[[Tensor, VerifiedBounds], Certificates]:
         weights = next(self.backbone.parameters(), None)
-        if mode == "float32-first" and weights is not None and weights.dtype == torch.float32:
+        first = mode == "float32-first" and deployed is None
+        if first and weights is not None and weights.dtype == torch.float32:
             check_float32_products(weights.device)
             return self._float32_first
-        return lambda inputs, bounds: certificates_of(inputs, bounds, self.head, self.prop)
+        return lambda inputs, bounds: certificates_of(
+            inputs, bounds, self.head, self.prop, deployed
+        )
 
     def _float32_first(self, inputs: Tensor, bounds: VerifiedBounds) -> Certificates:
-        graph = self.lipschitz.current_graph(tuple(inputs.shape[1:]))
+        graph = bounds.frozen or self.lipschitz.current_graph(tuple(inputs.shape[1:]))
         with in_eval_mode(self.backbone):
             try:
                 found, decided = decided_in_float32(inputs, graph, bounds, self.head, self.prop)
@@ -192,16 +216,21 @@ class GloRoNet(nn.Module):
         again = certificates_of(inputs[rows], bounds, self.head, self.prop)
         return merged(found, again, rows)
 
-    def verify(self, input_shape: tuple[int, ...] | None = None) -> VerifiedBounds:
+    def verify(
+        self, input_shape: tuple[int, ...] | None = None, *, tight: bool | None = None
+    ) -> VerifiedBounds:
         """Return verified bounds of the present weights, computing them if needed.
 
-        ``input_shape``: of the points to certify (without the batch); default: the last one.
+        Args:
+            input_shape: of the points to certify (without the batch); default: the last one.
+            tight: take seconds a layer for smaller bounds of small convolutions (up to about
+                16 x 16 pixels of 64 channels); stays on until it is given as False.
 
         Raises:
             InvalidInput: the shape is needed and not known, or does not fit the backbone.
         """
         self._check_backbone()
-        return self.lipschitz.verified(_checked_shape(input_shape))
+        return self.lipschitz.verified(_checked_shape(input_shape), tight=tight)
 
     def export(
         self,
@@ -270,12 +299,14 @@ class GloRoNet(nn.Module):
                     "call net.verify() before compiling the network in eval mode, and again for "
                     f"inputs of another shape (now {shape})."
                 )
+            self.lipschitz.refuse_other_convolutions()
         else:
             check_arithmetic(inputs.device)
             check_float32_products(inputs.device)
             bounds = self.verify(shape)
         with without_autocast(inputs.device):
-            forward = forward_with_error(inputs, self.lipschitz.current_graph(shape), bounds)
+            graph = self.lipschitz.current_graph(shape) if bounds.frozen is None else bounds.frozen
+            forward = forward_with_error(inputs, graph, bounds)
         check_logits(forward.logits, len(inputs), self.num_classes)
         with torch.no_grad():
             links_in = proved_links(forward, bounds)

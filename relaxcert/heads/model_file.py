@@ -1,13 +1,15 @@
 """Model files: weights, architecture and property in one safetensors file; no pickle, no bounds.
 
 Metadata of the file: ``format`` and ``version``, ``architecture`` (JSON), ``property`` (canonical
-JSON), ``digest`` (its SHA-256), ``class_names`` (JSON), and what the writer adds (``note.*``).
+JSON), ``digest`` (its SHA-256), ``class_names``, ``num_classes`` and ``input_shape`` (JSON; older
+files lack the last two), and what the writer adds (``note.*``).
 Verified bounds are never stored: whoever loads a network proves them again.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from relaxcert.spec.canonical import canonical_json, digest, from_canonical
 
 _FORMAT = "relaxcert-model"
 _VERSION = "1"
+_MOST_NUMBERS = 2**24  # of one point
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ def save_model(
         "architecture": json.dumps(describe(net.backbone)),
         "property": canonical_json(net.prop),
         "digest": digest(net.prop),
+        "input_shape": json.dumps(net.lipschitz.input_shape),
+        "num_classes": json.dumps(net.num_classes),
         "class_names": json.dumps(None if class_names is None else list(class_names)),
         **{f"note.{key}": value for key, value in (notes or {}).items()},
     }
@@ -108,7 +113,9 @@ def _assemble(
         for parameter in backbone.parameters():
             parameter.requires_grad_()
         prop = from_canonical(metadata.get("property", ""))
-        net = GloRoNet(backbone, prop)
+        shape = _input_shape(_json(metadata, "input_shape", source), source)
+        classes = _json(metadata, "num_classes", source)
+        net = GloRoNet(backbone, prop, classes if type(classes) is int else None, input_shape=shape)
     except (RuntimeError, RelaxcertError) as error:
         raise ModelFileError(f"{source} does not hold together: {error}") from error
     if metadata.get("digest") != digest(prop):
@@ -139,6 +146,22 @@ def _json(metadata: Mapping[str, str], field: str, source: Path) -> Any:
         return json.loads(metadata.get(field, "null"))
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{source}: field {field} of the metadata is not JSON.") from error
+
+
+def _input_shape(found: Any, source: Path) -> tuple[int, ...] | None:
+    """The shape of one point; older files have none."""
+    if found is None:
+        return None
+    listed: list[Any] = found if isinstance(found, list) else [None]
+    if (
+        not listed
+        or len(listed) > 4
+        or any(type(n) is not int or not 0 < n < 2**20 for n in listed)
+    ):
+        raise ModelFileError(f"{source}: input_shape is {found!r:.80}, expected a few sizes.")
+    if math.prod(listed) > _MOST_NUMBERS:
+        raise ModelFileError(f"{source}: input_shape is {found!r:.80}, more numbers than expected.")
+    return tuple(listed)
 
 
 def _class_names(names: Any, num_classes: int, source: Path) -> tuple[str, ...] | None:

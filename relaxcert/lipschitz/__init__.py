@@ -1,6 +1,17 @@
 """Floor 2: how far the logits can move. Rules per layer, estimates, verified bounds, rounding."""
 
-from relaxcert.lipschitz import rules, rules_elementwise, rules_exact, rules_scaling
+from relaxcert.lipschitz import (
+    rules,
+    rules_activation,
+    rules_convolution,
+    rules_elementwise,
+    rules_exact,
+    rules_normalisation,
+    rules_pooling,
+    rules_scaling,
+)
+from relaxcert.lipschitz.arithmetic import conventional_products
+from relaxcert.lipschitz.materialised import materialised
 from relaxcert.lipschitz.network import NetworkLipschitz
 from relaxcert.lipschitz.registry import Bound, Rounding, Rule, rule, supported
 from relaxcert.lipschitz.spectral import verified_spectral_norm
@@ -13,7 +24,9 @@ __all__ = [
     "Rounding",
     "Rule",
     "VerifiedBounds",
+    "conventional_products",
     "fingerprint",
+    "materialised",
     "rule",
     "supported",
     "verified_spectral_norm",
@@ -21,4 +34,13 @@ __all__ = [
 ]
 
 # Importing a module of rules registers them.
-RULE_MODULES = (rules, rules_elementwise, rules_exact, rules_scaling)
+RULE_MODULES = (
+    rules,
+    rules_activation,
+    rules_convolution,
+    rules_elementwise,
+    rules_exact,
+    rules_normalisation,
+    rules_pooling,
+    rules_scaling,
+)

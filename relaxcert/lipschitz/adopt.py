@@ -6,6 +6,7 @@ silently; an in-place call is not listed, because it may change a value that is 
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from relaxcert.nn.elementwise import Abs
 from relaxcert.nn.shapes import Permute, Reshape, Scale
 
 Arguments = tuple[Any, ...]
@@ -83,6 +85,21 @@ def _scale(arguments: Arguments, keywords: Keywords) -> nn.Module:
     return Scale(float(factor))
 
 
+def _negated(arguments: Arguments, keywords: Keywords) -> nn.Module:
+    _only(arguments, keywords)
+    return Scale(-1.0)
+
+
+def _quotient(arguments: Arguments, keywords: Keywords) -> nn.Module:
+    (divisor,) = arguments
+    power = (
+        isinstance(divisor, int | float) and divisor != 0 and math.frexp(divisor)[0] in (0.5, -0.5)
+    )
+    if keywords or not power:
+        raise NotUnderstood(f"by {divisor!r}; only by a power of two, whose inverse is exact")
+    return Scale(1.0 / divisor)
+
+
 def _leaky_relu(arguments: Arguments, keywords: Keywords) -> nn.Module:
     names = dict(zip(("negative_slope", "inplace"), arguments, strict=False)) | dict(keywords)
     if names.get("inplace", False):
@@ -130,4 +147,11 @@ _CALLS: dict[object, Maker] = {
     torch.mul: _scale,
     "contiguous": _identity,
     F.dropout: _dropout,
+    torch.abs: _plain(Abs),
+    "abs": _plain(Abs),
+    abs: _plain(Abs),
+    operator.abs: _plain(Abs),
+    torch.neg: _negated,
+    operator.neg: _negated,
+    operator.truediv: _quotient,
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 
@@ -52,3 +53,34 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     if torch.compiler.is_compiling() or torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
+
+
+@contextmanager
+def conventional_products(device: torch.device) -> Generator[None]:
+    """Compute products and convolutions as plain sums of products, in the dtype of the numbers.
+
+    Turns off what may use Winograd or Fourier transforms or fewer bits: autocast, cuDNN on GPUs,
+    NNPACK and oneDNN on CPUs. Convolutions are then unfolded and multiplied as matrices, which is
+    slower. (For float64 on the CPU torch does so anyway.) Settings of the whole process; not for
+    several threads at once.
+    """
+    with ExitStack() as off:
+        off.enter_context(without_autocast(device))
+        if device.type == "cuda":
+            off.enter_context(torch.backends.cudnn.flags(enabled=False, allow_tf32=False))
+        if torch.backends.mkldnn.is_available():
+            # Not torch.backends.mkldnn.flags, which also sets TF32 and warns about it.
+            off.callback(torch._C._set_mkldnn_enabled, torch._C._get_mkldnn_enabled())  # pyright: ignore
+            torch._C._set_mkldnn_enabled(False)  # pyright: ignore
+        if torch.backends.nnpack.is_available():
+            off.enter_context(torch.backends.nnpack.flags(enabled=False))
+        yield
+
+
+def convolutions_are_conventional(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether convolutions are plain sums of products with the present settings of the process."""
+    if device.type == "cuda":
+        return not torch.backends.cudnn.enabled
+    if dtype == torch.float64:
+        return True
+    return not (torch._C._get_mkldnn_enabled() or torch._C._get_nnpack_enabled())  # pyright: ignore

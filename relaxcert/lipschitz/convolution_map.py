@@ -95,16 +95,16 @@ class Convolution:
             UnsupportedLayer: padding, ceil_mode or averaging that is no convolution.
             InvalidInput: a size that does not fit the layer.
         """
-        if len(input_size) != _dimensions(layer):
+        if len(input_size) != dimensions_of(layer):
             raise InvalidInput(
-                f"input_size is {tuple(input_size)}; expected {_dimensions(layer)} numbers for "
+                f"input_size is {tuple(input_size)}; expected {dimensions_of(layer)} numbers for "
                 f"{type(layer).__name__}: the spatial size without batch and channels."
             )
         if isinstance(layer, (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)):
             return _of_pool(layer, input_size)
         if isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
             return _of_transposed(layer, input_size)
-        if layer.padding_mode not in ("zeros", "circular") and any(map(any, _pads(layer))):
+        if layer.padding_mode not in ("zeros", "circular") and any(map(any, pads_of(layer))):
             raise UnsupportedLayer(
                 f"padding_mode is {layer.padding_mode!r}, which repeats inputs at the border and "
                 "so raises the norm by an amount for which no bound is implemented; use "
@@ -114,7 +114,7 @@ class Convolution:
             _weight(layer),
             tuple(input_size),
             tuple(layer.stride),
-            _pads(layer),
+            pads_of(layer),
             tuple(layer.dilation),
             groups=layer.groups,
             circular=layer.padding_mode == "circular",
@@ -161,10 +161,10 @@ class Convolution:
             )
 
 
-def _dimensions(layer: nn.Module) -> int:
+def dimensions_of(layer: nn.Module) -> int:
     """1, 2 or 3: the number of spatial dimensions of a layer."""
-    flat = isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d, nn.AvgPool1d))
-    solid = isinstance(layer, (nn.Conv3d, nn.ConvTranspose3d, nn.AvgPool3d))
+    flat = isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d))
+    solid = isinstance(layer, (nn.Conv3d, nn.ConvTranspose3d, nn.AvgPool3d, nn.AdaptiveAvgPool3d))
     return 1 if flat else 3 if solid else 2
 
 
@@ -178,7 +178,8 @@ def _weight(layer: nn.Module) -> Tensor:
     return checked_matrix(weight, f"weight of {type(layer).__name__}")
 
 
-def _pads(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Pads:
+def pads_of(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Pads:
+    """(left, right) of each spatial dimension."""
     if layer.padding == "valid":
         return tuple((0, 0) for _ in layer.kernel_size)
     if isinstance(layer.padding, str):
@@ -223,7 +224,7 @@ def _of_pool(
     layer: nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d, input_size: Sequence[int]
 ) -> Convolution:
     """The kernel 1 / divisor on one channel, with the rounding of that quotient as ``error``."""
-    dims = _dimensions(layer)
+    dims = dimensions_of(layer)
     kernel, stride, padding = (
         (value,) * dims if isinstance(value, int) else tuple(value)
         for value in (layer.kernel_size, layer.stride, layer.padding)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from relaxcert.errors import StaleBounds
+from relaxcert.lipschitz.arithmetic import conventional_products
 from relaxcert.lipschitz.directed import (
     ETA,
     INFLATE,
@@ -58,7 +59,7 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
+class NodeState:
     """A node's value, its error in each norm, and NaN for points about which nothing is known."""
 
     value: Tensor
@@ -72,16 +73,25 @@ def forward_with_error(inputs: Tensor, graph: Graph, bounds: VerifiedBounds) -> 
     Raises:
         StaleBounds: the bounds were proved for another shape of the input.
     """
+    check_shape(inputs, bounds)
+    if torch.compiler.is_compiling():
+        return _forward(inputs, graph, bounds)
+    with conventional_products(inputs.device):
+        return _forward(inputs, graph, bounds)
+
+
+def check_shape(inputs: Tensor, bounds: VerifiedBounds) -> None:
+    """Raise StaleBounds unless the bounds hold for points of this shape."""
     if not bounds.covers(tuple(inputs.shape[1:])):
         raise StaleBounds(
             f"inputs have shape {tuple(inputs.shape[1:])}, but the bounds were proved for "
             f"{bounds.input_shape}, and those of other sizes may be larger: verify again."
         )
-    # Infinity may vanish again (ReLU makes 0 of minus infinity), also that of an overflow: from
-    # there on nothing is known.
-    unknown = _nan_where_not_finite(inputs)
+
+
+def _forward(inputs: Tensor, graph: Graph, bounds: VerifiedBounds) -> Forward:
     # Values that nothing needs any more are let go, so that their memory serves again.
-    states: dict[int, _State] = {0: _State(inputs, unknown, dict.fromkeys(bounds.norms, unknown))}
+    states = {0: first_state(inputs, bounds)}
     last_use = graph.last_use
     for index, node in enumerate(graph.body):
         if index > 0:
@@ -89,11 +99,20 @@ def forward_with_error(inputs: Tensor, graph: Graph, bounds: VerifiedBounds) -> 
             for place in node.operands:
                 if last_use[place] == index:
                     states.pop(place, None)
-            known: dict[Norm, NodeBound] = {
-                norm: proved.body[index] for norm, proved in bounds.norms.items()
-            }
-            states[index] = _after(node, parts, known)
-    features = states[graph.features]
+            states[index] = after(node, parts, bounds.at_node(index))
+    return logits_of(states[graph.features], graph, bounds)
+
+
+def first_state(inputs: Tensor, bounds: VerifiedBounds) -> NodeState:
+    """The state of the input node."""
+    # Infinity may vanish again (ReLU makes 0 of minus infinity), also that of an overflow: from
+    # there on nothing is known.
+    unknown = _nan_where_not_finite(inputs)
+    return NodeState(inputs, unknown, dict.fromkeys(bounds.norms, unknown))
+
+
+def logits_of(features: NodeState, graph: Graph, bounds: VerifiedBounds) -> Forward:
+    """Apply the last Linear layer, if there is one."""
     if graph.last is None or bounds.last is None:
         slack = torch.zeros_like(features.value, dtype=torch.float64)
         return Forward(features.value, slack, features.error)
@@ -102,11 +121,11 @@ def forward_with_error(inputs: Tensor, graph: Graph, bounds: VerifiedBounds) -> 
         return Forward(logits, _slack(features.value, bounds.last), features.error)
 
 
-def _after(node: Node, operands: list[_State], proved: dict[Norm, NodeBound]) -> _State:
+def after(node: Node, operands: list[NodeState], proved: dict[Norm, NodeBound]) -> NodeState:
     """Run one node and carry the errors through it."""
     values = [operand.value for operand in operands]
     if node.kind == "layer" and all(known.passes for known in proved.values()):
-        return _State(node.run(values), operands[0].unknown, operands[0].error)
+        return NodeState(node.run(values), operands[0].unknown, operands[0].error)
     with torch.no_grad():
         # Before the node runs, which may overwrite its operand.
         sizes = {
@@ -128,7 +147,7 @@ def _after(node: Node, operands: list[_State], proved: dict[Norm, NodeBound]) ->
         for norm, known in proved.items():
             fresh = _fresh(known.rounding, sizes[norm], output, norm) + unknown
             error[norm] = (error[norm] + fresh) * INFLATE
-    return _State(output, unknown, error)
+    return NodeState(output, unknown, error)
 
 
 def _carried(node: Node, known: NodeBound, errors: list[Tensor], norm: Norm) -> Tensor:
@@ -155,17 +174,16 @@ def _nan_where_not_finite(values: Tensor) -> Tensor:
 
 
 def _fresh(rounding: Rounding, size: Tensor | float, output: Tensor, norm: Norm) -> Tensor | float:
-    """gamma_n (input_gain ||h|| + output_gain ||z|| + offset) + underflow; ``size`` is ||h||."""
+    """gamma_n (input_gain ||h|| + output_gain ||z|| + offset) + what is lost; size: ||h||."""
     if rounding.operations == 0:
         return 0.0
     order = ORDER[norm]
     # A layer that acts on the last dimension adds its bias once for each place of the others.
     places = 1 if rounding.offset_is_total else math.prod(output.shape[1:-1])
     relative = gamma(rounding.operations, _unit(output))
+    lost = rounding.operations * ETA[output.dtype] + rounding.absolute
     # Numbers first: operations on small tensors are what this costs.
-    total: Tensor | float = relative * (rounding.offset * places) + _underflow(
-        rounding.operations, output, order
-    )
+    total: Tensor | float = relative * (rounding.offset * places) + lost * ones_norm(output, order)
     if rounding.input_gain > 0.0:
         total = size * (relative * rounding.input_gain) + total
     if rounding.output_gain > 0.0:
@@ -184,8 +202,7 @@ def _unit(computed: Tensor) -> float:
     return unit if computed.dtype == torch.float64 else unit * _WIDENED
 
 
-def _underflow(operations: int, output: Tensor, order: float) -> float:
-    """n eta ||ones||, from the shape alone."""
+def ones_norm(output: Tensor, order: float) -> float:
+    """||ones||, from the shape alone."""
     count = math.prod(output.shape[1:])
-    ones = {2.0: count**0.5, 1.0: float(count)}.get(order, 1.0)
-    return operations * ETA[output.dtype] * ones * INFLATE
+    return {2.0: count**0.5, 1.0: float(count)}.get(order, 1.0) * INFLATE

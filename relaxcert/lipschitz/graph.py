@@ -132,6 +132,14 @@ class Graph:
         """For each node that others use, the last one that does."""
         return {place: index for index, node in enumerate(self.nodes) for place in node.operands}
 
+    def tightened(self) -> Graph:
+        """The same graph with rules that take more time for smaller bounds."""
+        nodes = tuple(
+            node if node.rule is None else replace(node, rule=node.rule.tightened())
+            for node in self.nodes
+        )
+        return Graph(nodes, None if self.last is None else nodes[-1])
+
     def run(self, inputs: Tensor) -> Tensor:
         """Compute the output, (batch, ...) -> (batch, classes)."""
         values: list[Tensor] = [inputs]

@@ -8,14 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from relaxcert.errors import InvalidInput
+from relaxcert.errors import InvalidInput, UnsupportedPrecision
+from relaxcert.lipschitz.arithmetic import convolutions_are_conventional
 from relaxcert.lipschitz.estimate import estimated_totals
 from relaxcert.lipschitz.graph import Graph
 from relaxcert.lipschitz.pairs import EstimatedPairs, Pairs, TablePairs
 from relaxcert.lipschitz.rules import pairs_of_any_map
+from relaxcert.lipschitz.rules_convolution import ConvolutionRule
 from relaxcert.lipschitz.structure import Structure, has_own_forward, in_eval_mode, structure_of
 from relaxcert.lipschitz.tracing import trace
-from relaxcert.lipschitz.verified import LayerBound, VerifiedBounds, tensors_of, verify
+from relaxcert.lipschitz.verified import (
+    LayerBound,
+    VerifiedBounds,
+    refuse_train_mode,
+    tensors_of,
+    verify,
+)
 from relaxcert.spec.ball import Norm
 
 Shape = tuple[int, ...]
@@ -48,6 +56,7 @@ class NetworkLipschitz(nn.Module):
         self.norms: tuple[Norm, ...] = tuple(dict.fromkeys(norms))
         self.num_classes = num_classes
         self.input_shape = input_shape
+        self.tight = False
         self.present: VerifiedBounds | None = None
         self._structure: Structure | None = None
         self._graph: Graph | None = None
@@ -65,12 +74,16 @@ class NetworkLipschitz(nn.Module):
         self._refresh(input_shape)
         return self._known_graph()
 
-    def verified(self, input_shape: Shape | None = None) -> VerifiedBounds:
+    def verified(
+        self, input_shape: Shape | None = None, *, tight: bool | None = None
+    ) -> VerifiedBounds:
         """Verified bounds of the present weights; recomputed whenever any number changed.
 
         The weights are compared value by value with those of the proof, so changes through
         ``p.data``, ``load_state_dict`` or ``.to()`` are all seen. Bounds that depend on the shape
         of the input are proved anew for another ``input_shape`` (default: the last one).
+        ``tight`` takes seconds a layer for smaller bounds of small convolutions, and stays on until
+        it is given as False.
 
         Raises:
             InvalidWeights, UnsupportedLayer, UnsupportedPrecision: no proof is possible.
@@ -80,21 +93,27 @@ class NetworkLipschitz(nn.Module):
         shape = self.input_shape if input_shape is None else input_shape
         # A forward method may depend on anything, so it is traced anew; Sequential may not.
         graph = trace(backbone) if has_own_forward(backbone) else self.live_graph()
+        refuse_train_mode(graph)
         known = self.present
+        self.tight = self.tight if tight is None else tight
         fits = known is not None and (shape is None or known.covers(shape))
+        fits = fits and known is not None and known.tight == self.tight
         unchanged_graph = graph is self._graph_of_proof
         if known is None or not fits or not known.still_hold(backbone, graph, unchanged_graph):
             self.present = None
-            self.present = known = verify(backbone, self.norms, self.num_classes, shape)
+            self.present = known = verify(
+                backbone, self.norms, self.num_classes, shape, tight=self.tight
+            )
         self._graph_of_proof = graph
         self.input_shape = shape
         return known
 
     def current_graph(self, input_shape: Shape) -> Graph:
         """The graph as ``verified`` has just seen it; compiled code asks for it anew."""
-        if torch.compiler.is_compiling() or self._graph is None:
+        # Not self._graph, which does not see what a forward method reads from elsewhere.
+        if torch.compiler.is_compiling() or self._graph_of_proof is None:
             return self.live_graph(input_shape)
-        return self._graph
+        return self._graph_of_proof
 
     @torch.compiler.assume_constant_result
     def same_structure(self) -> bool:
@@ -106,6 +125,22 @@ class NetworkLipschitz(nn.Module):
             self.present is not None
             and trace(self._backbone[0]).signature == self.present.signature
         )
+
+    # In compiled code the settings cannot be switched for the pass, so they are asked for.
+    @torch.compiler.assume_constant_result
+    def refuse_other_convolutions(self) -> bool:
+        """Raise UnsupportedPrecision if compiled convolutions might be no plain sums; else True."""
+        numbers = next(self._backbone[0].parameters(), None)
+        convolves = any(isinstance(node.rule, ConvolutionRule) for node in self.live_graph().layers)
+        if numbers is None or not convolves:
+            return True
+        if not convolutions_are_conventional(numbers.device, numbers.dtype):
+            raise UnsupportedPrecision(
+                "compiled convolutions may use Winograd transforms with the present settings: "
+                "compile and run inside relaxcert.lipschitz.conventional_products(device), or do "
+                "not compile in eval mode."
+            )
+        return True
 
     def unchanged(self) -> Tensor:
         """Whether the weights are still those of the proof, as a tensor: no host sync; () bool."""

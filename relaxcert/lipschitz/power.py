@@ -17,7 +17,7 @@ ITERATIONS = 2  # a batch, as in the paper (Appendix E)
 def initial_iterate(columns: int) -> Tensor:
     """A unit vector to start from, shape (columns,); the same on every machine and run."""
     generator = torch.Generator().manual_seed(columns)
-    return _unit(torch.randn(columns, generator=generator))
+    return unit_vector(torch.randn(columns, generator=generator))
 
 
 def spectral_norm_estimate(
@@ -43,7 +43,7 @@ def spectral_norm_estimate(
     # The iterate itself will be overwritten in place, which autograd must not see.
     vector = vector.clone()
     image = weight @ vector
-    return torch.dot(_unit(image.detach()), image), vector
+    return torch.dot(unit_vector(image.detach()), image), vector
 
 
 def safe_norm(vector: Tensor) -> Tensor:
@@ -57,7 +57,8 @@ def safe_norm(vector: Tensor) -> Tensor:
     return torch.where(nonzero, root * scale, squared)
 
 
-def _unit(vector: Tensor) -> Tensor:
+def unit_vector(vector: Tensor) -> Tensor:
+    """vector / ||vector||; 0 stays 0; any shape."""
     largest = vector.abs().amax()
     scaled = vector / torch.where(largest > 0, largest, torch.ones_like(largest))
     norm = scaled.square().sum().sqrt()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from relaxcert.errors import UnsupportedLayer
 from relaxcert.spec.ball import Norm
@@ -39,6 +40,8 @@ class Rounding:
 
     A layer that acts on the last dimension (nn.Linear) adds its bias once for each place of the
     others: ``offset`` is then the norm of one bias. With ``offset_is_total`` it is that of all.
+    ``absolute`` is a further error of every single number, whatever the precision. Intermediate
+    results are at most ``intermediate`` times the terms in brackets (asked before an overflow).
     """
 
     operations: int = 0
@@ -46,6 +49,8 @@ class Rounding:
     output_gain: float = 0.0
     offset: float = 0.0
     offset_is_total: bool = False
+    absolute: float = 0.0
+    intermediate: float = 1.0
 
 
 class Rule(ABC, Generic[Layer]):
@@ -58,10 +63,15 @@ class Rule(ABC, Generic[Layer]):
     """
 
     needs_shape: ClassVar[bool] = False
+    only_in_eval_mode: ClassVar[bool] = False  # in train mode the layer computes something else
 
     def at(self, shape: tuple[int, ...]) -> Rule[Layer]:
         """The rule for inputs of this shape (one point, without the batch); here: the same."""
         del shape
+        return self
+
+    def tightened(self) -> Rule[Layer]:
+        """The rule that takes more time where that gives a smaller bound; here: the same."""
         return self
 
     @abstractmethod
@@ -93,6 +103,31 @@ class Rule(ABC, Generic[Layer]):
 
 _RULES: dict[type[nn.Module], Rule[Any]] = {}
 
+_OWN_SCALE = (
+    "divides its input by the spread of that same input: near constant inputs its slope is that of "
+    "1 / sqrt(eps), so no useful Lipschitz bound exists. Use BatchNorm (whose statistics are fixed "
+    "in eval mode), or centre and scale with InputNormalisation."
+)
+_PRODUCTS = (
+    "multiplies functions of its input, so its slope grows with the input and no bound holds for "
+    "all of them."
+)
+_REASONS: dict[type[nn.Module], str] = {
+    **dict.fromkeys(
+        (
+            nn.GroupNorm,
+            nn.LayerNorm,
+            nn.InstanceNorm1d,
+            nn.InstanceNorm2d,
+            nn.InstanceNorm3d,
+            nn.LocalResponseNorm,
+            nn.RMSNorm,
+        ),
+        _OWN_SCALE,
+    ),
+    **dict.fromkeys((nn.Bilinear, nn.MultiheadAttention, nn.GLU), _PRODUCTS),
+}
+
 
 def rule(*kinds: type[nn.Module]) -> Callable[[type[RuleType]], type[RuleType]]:
     """Register a rule for one or more kinds of layer: ``@lipschitz.rule(nn.Conv2d)``.
@@ -118,7 +153,10 @@ def rule_for(layer: nn.Module, path: str) -> Rule[Any]:
             (hooks, a ``forward`` of its own); names the path and the remedy.
     """
     refuse_if_patched(layer, path)
-    found = _RULES.get(type(layer))
+    found = _RULES.get(kind_of(layer))
+    if found is None and type(layer) in _REASONS:
+        place = f"backbone{path and '.' + path} is a {type(layer).__name__}"
+        raise UnsupportedLayer(f"{place}, which {_REASONS[type(layer)]}")
     if found is None:
         known = ", ".join(sorted(kind.__name__ for kind in _RULES))
         raise UnsupportedLayer(
@@ -132,13 +170,20 @@ def rule_for(layer: nn.Module, path: str) -> Rule[Any]:
 
 def has_rule(layer: nn.Module) -> bool:
     """Whether exactly this kind of layer has a rule."""
-    return type(layer) in _RULES
+    return kind_of(layer) in _RULES
+
+
+def kind_of(layer: nn.Module) -> type[nn.Module]:
+    """The type of a layer; of a parametrised one, the type that it had before."""
+    if parametrize.is_parametrized(layer):
+        return parametrize.type_before_parametrizations(layer)
+    return type(layer)
 
 
 def refuse_if_patched(layer: nn.Module, path: str) -> None:
     """Raise UnsupportedLayer if hooks or an own ``forward`` change what the layer computes."""
     # A layer with a rule of the user's own may be made of others.
-    parts = tuple(layer.modules()) if type(layer) in _RULES else (layer,)
+    parts = tuple(layer.modules()) if kind_of(layer) in _RULES else (layer,)
     names = ("_forward_hooks", "_forward_pre_hooks")
     hooks = any(getattr(part, name, None) for part in parts for name in names)
     # Hooks on all modules at once (torch.nn.modules.module.register_module_forward_hook).

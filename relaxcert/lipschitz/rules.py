@@ -115,7 +115,9 @@ class InputNormalisationRule(Rule[InputNormalisation]):
         gamma_3 of the computed one is more. Underflow of the subtraction is impossible, and that of
         the division at most eta.
         """
-        return Rounding(operations=3, output_gain=1.0)
+        # x - mean is std times the result.
+        std = checked_matrix(layer.std, "std of InputNormalisation")
+        return Rounding(3, output_gain=1.0, intermediate=max(1.0, float(std.max()) * 2.0))
 
 
 def pairs_of_any_map(num_classes: int, norm: Norm) -> Tensor:

@@ -13,7 +13,7 @@ from relaxcert.spec.ball import Norm
 
 @rule(nn.ReLU, MinMax, GroupSort, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 @rule(InvertibleDownsampling, nn.PixelUnshuffle, nn.PixelShuffle, Permute, Reshape, Part)
-@rule(nn.ChannelShuffle, nn.ReLU6)
+@rule(nn.ChannelShuffle, nn.ReLU6, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d)
 class NonExpansive(Rule[nn.Module]):
     """Layers that are 1-Lipschitz in every norm and round nothing (dropout: in eval mode).
 

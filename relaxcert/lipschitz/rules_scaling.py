@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from relaxcert.errors import UnsupportedLayer
 from relaxcert.lipschitz.registry import Bound, Rounding, Rule, rule
 from relaxcert.nn.shapes import Scale
 from relaxcert.spec.ball import Norm
@@ -15,6 +16,11 @@ class ScaleRule(Rule[Scale]):
 
     def verified(self, layer: Scale, norm: Norm) -> Bound:
         """|factor|, exactly."""
+        if layer.factor != 0.0 and not 2.0**-100 <= abs(layer.factor) <= 2.0**100:
+            raise UnsupportedLayer(
+                f"{layer!r}: the factor must be 0 or between 2^-100 and 2^100 in size, because "
+                "smaller and larger ones do not survive in float32."
+            )
         return Bound(abs(layer.factor), "absolute value of the factor")
 
     def estimate(self, layer: Scale, norm: Norm, iterate: Tensor | None) -> tuple[float, None]:

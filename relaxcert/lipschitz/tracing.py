@@ -20,7 +20,7 @@ from torch.nn.utils import parametrize
 from relaxcert.errors import RelaxcertError, UnsupportedLayer
 from relaxcert.lipschitz.adopt import NotUnderstood, layer_for_call
 from relaxcert.lipschitz.graph import Graph, Node
-from relaxcert.lipschitz.registry import has_rule, refuse_if_patched, rule_for
+from relaxcert.lipschitz.registry import has_rule, kind_of, refuse_if_patched, rule_for
 from relaxcert.lipschitz.structure import in_eval_mode, walk
 from relaxcert.nn.shapes import Part
 
@@ -332,7 +332,8 @@ def _finished(nodes: list[Node], output: int) -> Graph:
     moved = {place: index for index, place in enumerate(kept)}
     final = tuple(_moved(nodes[place], moved) for place in kept)
     last = final[-1]
-    return Graph(final, last if type(last.layer) is nn.Linear else None)
+    plain = last.layer is not None and kind_of(last.layer) is nn.Linear
+    return Graph(final, last if plain else None)
 
 
 def _refuse_in_place_beside_other_uses(nodes: list[Node]) -> None:

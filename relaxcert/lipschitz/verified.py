@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from relaxcert.errors import InvalidInput, UnsupportedPrecision
+from relaxcert.errors import InvalidInput, UnsupportedLayer, UnsupportedPrecision
 from relaxcert.lipschitz.arithmetic import check_arithmetic
 from relaxcert.lipschitz.directed import UNIT, add_up, multiply_up, up
 from relaxcert.lipschitz.graph import Graph, Node
+from relaxcert.lipschitz.materialised import materialised
 from relaxcert.lipschitz.matrix import checked_matrix, pair_distances, row_norms
 from relaxcert.lipschitz.pairs import (
     MOST_TABULATED,
@@ -104,6 +105,8 @@ class VerifiedBounds:
     ``exact`` is a float64 copy of the backbone, in eval mode, on the device of the original.
     ``snapshot`` holds the weights as they were; a bound is used only while they are unchanged.
     ``input_shape`` (without the batch) is the only one for which the bounds hold; None: any.
+    ``frozen``: where weights are computed (parametrised layers), the network in its own precision
+    with the numbers that they were; the bounds speak of these.
     """
 
     fingerprint: str
@@ -114,6 +117,8 @@ class VerifiedBounds:
     last: LastLayer | None
     num_classes: int
     input_shape: tuple[int, ...] | None = None
+    frozen: Graph | None = None
+    tight: bool = False
 
     def still_hold(
         self, backbone: nn.Module, graph: Graph | None = None, same_graph: bool = False
@@ -130,6 +135,10 @@ class VerifiedBounds:
             and (same_graph or (graph or trace(backbone)).signature == self.signature)
         )
 
+    def at_node(self, place: int) -> dict[Norm, NodeBound]:
+        """What is known of one node of ``Graph.body``, per norm."""
+        return {norm: proved.body[place] for norm, proved in self.norms.items()}
+
     def covers(self, input_shape: tuple[int, ...]) -> bool:
         """Whether the bounds hold for inputs of this shape (without the batch)."""
         return self.input_shape is None or self.input_shape == input_shape
@@ -142,11 +151,12 @@ def tensors_of(backbone: nn.Module) -> Iterable[Tensor]:
 
 
 def fingerprint(backbone: nn.Module) -> str:
-    """SHA-256 (hex) over structure, shapes, types and values of all weights."""
+    """SHA-256 (hex) over structure, shapes, types and values of all (materialised) weights."""
     digest = hashlib.sha256()
-    for line in trace(backbone).signature:
+    plain = materialised(backbone)
+    for line in trace(plain).signature:
         digest.update(line.encode() + b"\n")
-    for tensor in tensors_of(backbone):
+    for tensor in tensors_of(plain):
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
@@ -157,8 +167,12 @@ def verify(
     norms: Iterable[Norm],
     num_classes: int,
     input_shape: tuple[int, ...] | None = None,
+    *,
+    tight: bool = False,
 ) -> VerifiedBounds:
     """Prove the bounds of every layer, in each of ``norms``, for inputs of ``input_shape``.
+
+    ``tight`` takes seconds a layer for smaller bounds of small convolutions.
 
     Raises:
         UnsupportedLayer: a layer without a rule.
@@ -170,11 +184,15 @@ def verify(
     # Bounds are proved on the CPU, wherever the backbone is.
     check_arithmetic(torch.device("cpu"))
     live = trace(backbone)
+    refuse_train_mode(live)
     refuse_half_precision(backbone)
+    plain = materialised(backbone)
     snapshot = tuple(tensor.clone() for tensor in tensors_of(backbone))
     device = snapshot[0].device if snapshot else torch.device("cpu")
-    on_cpu = copy.deepcopy(backbone).to("cpu", torch.float64).eval()
+    on_cpu = copy.deepcopy(plain).to("cpu", torch.float64).eval()
     graph = _with_shape(trace(on_cpu), input_shape)
+    if tight:
+        graph = graph.tightened()
     proved: dict[Norm, NormBounds] = {
         norm: _in_norm(graph, norm, num_classes, device) for norm in dict.fromkeys(norms)
     }
@@ -188,6 +206,8 @@ def verify(
         last=_last_layer(graph, device),
         num_classes=num_classes,
         input_shape=input_shape if graph.needs_shape else None,
+        frozen=None if plain is backbone else trace(plain.eval()),
+        tight=tight,
     )
 
 
@@ -202,6 +222,17 @@ def _with_shape(graph: Graph, input_shape: tuple[int, ...] | None) -> Graph:
             "input_shape=(channels, height, width)), or certify points first."
         )
     return graph.with_shapes(input_shape)
+
+
+def refuse_train_mode(graph: Graph) -> None:
+    """Raise UnsupportedLayer for layers that compute something else in train mode (BatchNorm)."""
+    for node in graph.layers:
+        only_in_eval = node.rule is not None and node.rule.only_in_eval_mode
+        if only_in_eval and node.layer is not None and node.layer.training:
+            raise UnsupportedLayer(
+                f"backbone.{node.name} ({node.title}) is in train mode, where its output depends "
+                "on the other points of the batch: call net.eval() before certifying."
+            )
 
 
 def refuse_half_precision(backbone: nn.Module) -> None:

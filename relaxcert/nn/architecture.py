@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 from relaxcert.errors import ModelFileError, UnsupportedLayer
-from relaxcert.nn.layers import InputNormalisation, MinMax
+from relaxcert.nn.blocks import Concatenation, Residual
+from relaxcert.nn.descriptions import KINDS
 
 Description = dict[str, Any]
 Shapes = Mapping[str, tuple[int, ...]]
+_BLOCKS = ("Sequential", "Residual", "Concatenation")
 _DEPTH = 32  # nesting of nn.Sequential; a deeper description is not one of ours
 
 
@@ -29,21 +29,19 @@ def describe(backbone: nn.Module) -> Description:
         modules: dict[str, nn.Module] = vars(backbone)["_modules"]
         children = {name: describe(child) for name, child in modules.items()}
         return {"kind": "Sequential", "children": children}
-    if kind is nn.Linear and isinstance(backbone, nn.Linear):
-        bias: torch.Tensor | None = getattr(backbone, "bias", None)
-        return {"kind": "Linear", "bias": bias is not None}
-    if kind is nn.Flatten and isinstance(backbone, nn.Flatten):
-        return {"kind": "Flatten", "start": backbone.start_dim, "end": backbone.end_dim}
-    if kind is nn.Dropout and isinstance(backbone, nn.Dropout):
-        return {"kind": "Dropout", "p": backbone.p}
-    if kind in _PLAIN.values():
-        return {"kind": kind.__name__}
-    if kind is InputNormalisation:
-        return {"kind": "InputNormalisation"}
-    raise UnsupportedLayer(
-        f"{kind.__name__} cannot be written to a model file, only {', '.join(_BUILDERS)}: save "
-        "net.state_dict() with safetensors and rebuild the network in your own code."
-    )
+    if isinstance(backbone, Residual) and kind is Residual:
+        return {"kind": "Residual", "block": describe(backbone.block)}
+    if isinstance(backbone, Concatenation) and kind is Concatenation:
+        return {"kind": "Concatenation", "branches": [describe(b) for b in backbone.branches]}
+    known = KINDS.get(kind.__name__)
+    if known is None or known.type is not kind:
+        names = ", ".join([*_BLOCKS, *KINDS])
+        raise UnsupportedLayer(
+            f"{kind.__name__} cannot be written to a model file, only {names}: save "
+            "net.state_dict() with safetensors and rebuild the network in your own code "
+            "(parametrised layers: save relaxcert.lipschitz.materialised(backbone))."
+        )
+    return {"kind": kind.__name__, **known.fields(backbone)}
 
 
 def build(description: object, shapes: Shapes) -> nn.Module:
@@ -61,63 +59,54 @@ def build(description: object, shapes: Shapes) -> nn.Module:
 def _build(description: object, path: str, shapes: Shapes, depth: int) -> nn.Module:
     fields = _fields(description, path)
     kind = fields.get("kind")
-    if kind == "Sequential":
-        children = _fields(fields.get("children"), path)
+    if kind in _BLOCKS:
         if depth >= _DEPTH:
             raise ModelFileError(f"architecture{path} is nested deeper than {_DEPTH} levels.")
-        sequence = nn.Sequential()
-        for name, child in children.items():
-            if not (name.isidentifier() or name.isdigit()) or hasattr(sequence, name):
-                raise ModelFileError(f"architecture{path} has a layer named {name!r}.")
-            where = f"{path}.{name}" if path else name
-            sequence.add_module(name, _build(child, where, shapes, depth + 1))
-        return sequence
-    builder = _BUILDERS.get(kind) if isinstance(kind, str) else None
-    if builder is None:
+        return _build_block(str(kind), fields, path, shapes, depth)
+    known = KINDS.get(kind) if isinstance(kind, str) else None
+    if known is None:
         raise ModelFileError(
-            f"architecture.{path} has kind {kind!r}, expected one of {', '.join(_BUILDERS)}."
+            f"architecture.{path} has kind {kind!r}, expected one of "
+            f"{', '.join([*_BLOCKS, *KINDS])}."
         )
+    prefix = f"{path}." if path else ""
+    own = {
+        name.removeprefix(prefix): shape
+        for name, shape in shapes.items()
+        if name.startswith(prefix)
+    }
     try:
-        return builder(fields, path, shapes)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return known.build(fields, own)
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise ModelFileError(f"architecture.{path} ({kind}) is malformed: {error!r}.") from error
+
+
+def _build_block(
+    kind: str, fields: dict[str, Any], path: str, shapes: Shapes, depth: int
+) -> nn.Module:
+    prefix = f"{path}." if path else ""
+    if kind == "Residual":
+        return Residual(_build(fields.get("block"), f"{prefix}block", shapes, depth + 1))
+    if kind == "Concatenation":
+        branches = fields.get("branches")
+        if not isinstance(branches, list) or not branches:
+            raise ModelFileError(f"architecture.{path} (Concatenation) lists no branches.")
+        listed: list[object] = branches
+        return Concatenation(
+            *(
+                _build(branch, f"{prefix}branches.{index}", shapes, depth + 1)
+                for index, branch in enumerate(listed)
+            )
+        )
+    sequence = nn.Sequential()
+    for name, child in _fields(fields.get("children"), path).items():
+        if not (name.isidentifier() or name.isdigit()) or hasattr(sequence, name):
+            raise ModelFileError(f"architecture{path} has a layer named {name!r}.")
+        sequence.add_module(name, _build(child, f"{prefix}{name}", shapes, depth + 1))
+    return sequence
 
 
 def _fields(description: object, path: str) -> dict[str, Any]:
     if not isinstance(description, dict):
         raise ModelFileError(f"architecture.{path} must be a table, got {description!r:.80}.")
     return {str(key): value for key, value in description.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-
-
-def _linear(fields: Description, path: str, shapes: Shapes) -> nn.Module:
-    outputs, inputs = shapes[f"{path}.weight" if path else "weight"]
-    return nn.Linear(inputs, outputs, bias=bool(fields["bias"]), device="meta")
-
-
-def _flatten(fields: Description, path: str, shapes: Shapes) -> nn.Module:
-    return nn.Flatten(int(fields["start"]), int(fields["end"]))
-
-
-def _dropout(fields: Description, path: str, shapes: Shapes) -> nn.Module:
-    return nn.Dropout(float(fields["p"]))
-
-
-def _normalisation(fields: Description, path: str, shapes: Shapes) -> nn.Module:
-    prefix = f"{path}." if path else ""
-    return InputNormalisation(
-        torch.zeros(shapes[prefix + "mean"]), torch.ones(shapes[prefix + "std"])
-    )
-
-
-def _plain(kind: type[nn.Module], fields: Description, path: str, shapes: Shapes) -> nn.Module:
-    return kind()
-
-
-_PLAIN: dict[str, type[nn.Module]] = {"ReLU": nn.ReLU, "MinMax": MinMax, "Identity": nn.Identity}
-_BUILDERS: dict[str, Callable[[Description, str, Shapes], nn.Module]] = {
-    "Linear": _linear,
-    "Flatten": _flatten,
-    "Dropout": _dropout,
-    "InputNormalisation": _normalisation,
-    **{name: partial(_plain, kind) for name, kind in _PLAIN.items()},
-}

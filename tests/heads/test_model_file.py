@@ -74,6 +74,7 @@ def test_names_and_notes_are_read_back_and_no_bound_is_in_the_file(tmp_path):
     assert set(tensors) == set(net.backbone.state_dict())
     assert set(metadata) == {
         "format", "version", "architecture", "property", "digest", "class_names", "note.seed",
+            "input_shape", "num_classes",
     }  # fmt: skip
 
 

@@ -156,17 +156,15 @@ def old_weight_norm() -> nn.Module:
 
 
 UNKNOWN = {
-    "tanh": nn.Tanh,
     "layer norm": lambda: nn.LayerNorm(4),
-    "batch norm": lambda: nn.BatchNorm1d(4),
+    "group norm": lambda: nn.GroupNorm(2, 4),
+    "softmax": lambda: nn.Softmax(1),
     "subclass of linear": lambda: Renamed(4, 4),
     "own forward": patched,
     "forward hook": lambda: hooked("hook"),
     "forward pre-hook": lambda: hooked("pre"),
     "old weight norm": old_weight_norm,
     "old spectral norm": lambda: nn.utils.spectral_norm(nn.Linear(4, 4)),
-    "new weight norm": lambda: parametrizations.weight_norm(nn.Linear(4, 4)),
-    "new spectral norm": lambda: parametrizations.spectral_norm(nn.Linear(4, 4)),
     "pruned": lambda: prune.l1_unstructured(nn.Linear(4, 4), "weight", 2),
     "bilinear map": lambda: nn.Bilinear(4, 4, 4),
 }
@@ -200,6 +198,12 @@ def test_a_hook_that_is_added_after_the_proof_is_refused():
     backbone[1].register_forward_hook(lambda module, inputs, output: 100 * output)
     with pytest.raises(UnsupportedLayer, match="hooks"):
         net.verified()
+
+
+@pytest.mark.parametrize("layer", [nn.Flatten(0), nn.Unflatten(0, (2, 2))])
+def test_layers_that_rearrange_the_batch_are_refused(layer):
+    with pytest.raises(UnsupportedLayer, match="batch"):
+        verify(nn.Sequential(layer, nn.Linear(4, 2)), ["l2"], 2)
 
 
 def test_an_empty_backbone_is_refused():
