@@ -69,6 +69,7 @@ def windows_of_one_input(layer: Any) -> int:
     sizes = (layer.kernel_size, layer.stride, layer.dilation)
     dims = {nn.MaxPool1d: 1, nn.MaxPool2d: 2, nn.MaxPool3d: 3}[type(layer)]
     kernel, stride, dilation = ((s,) * dims if isinstance(s, int) else tuple(s) for s in sizes)
+    # A list, because torch.compile follows no generator into math.prod.
     return math.prod(
-        -(-k // (s // math.gcd(s, d))) for k, s, d in zip(kernel, stride, dilation, strict=True)
+        [-(-k // (s // math.gcd(s, d))) for k, s, d in zip(kernel, stride, dilation, strict=True)]
     )

@@ -140,8 +140,8 @@ def test_library_functions_are_as_accurate_as_is_assumed(name, dtype):
     with mpmath.workdps(60):
         for x, y in zip(points.double().tolist(), values.tolist(), strict=True):
             error = abs(mpmath.mpf(y) - function(mpmath.mpf(x)))
-            allowed = known.operations * unit * (
-                known.input_gain * abs(x) + known.output_gain * abs(y)
+            allowed = (
+                known.operations * unit * (known.input_gain * abs(x) + known.output_gain * abs(y))
             )
             assert error <= allowed + known.absolute, (x, y)
 

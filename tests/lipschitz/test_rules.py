@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import prune
 
 from relaxcert import lipschitz
 from relaxcert.errors import InvalidInput, InvalidWeights, UnsupportedLayer
