@@ -85,3 +85,12 @@ def _z3() -> Solver:
 
 
 register_solver("z3", _z3)
+
+
+def _yices() -> Solver:
+    from relaxcert.smt.yices_solver import YicesSolver
+
+    return YicesSolver()
+
+
+register_solver("yices", _yices)
