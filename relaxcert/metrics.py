@@ -62,6 +62,23 @@ def certified_and_correct(certificates: Certificates, labels: Tensor) -> Tensor:
     return certificates.certified & member
 
 
+class AttackedRobustAccuracy(_Share):
+    """An upper bound of the VRA: the points that an attack leaves to any certificate.
+
+    Broken points cannot be certified, so VRA <= true robust accuracy <= this. How near it is to the
+    truth hangs on the attack; that it is a bound does not.
+    """
+
+    def update(self, may_count: Tensor) -> None:
+        """Count a batch; (batch,) bool, from ``AttackResult.may_count(labels)``."""
+        if may_count.dtype != torch.bool or may_count.dim() != 1:
+            raise InvalidInput(
+                f"may_count has shape {tuple(may_count.shape)} and dtype {may_count.dtype}, "
+                "expected (batch,) of bool: use attack(net, x).may_count(labels)."
+            )
+        self._count(may_count)
+
+
 class RejectionRate(_Share):
     """The share of points that are not certified."""
 

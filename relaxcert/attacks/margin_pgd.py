@@ -12,17 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relaxcert.attacks.objective import Target, goal_of
+from relaxcert.attacks.objective import Goal, Target
+from relaxcert.attacks.scene import Scene
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
-from relaxcert.lipschitz.directed import fraction_down
-from relaxcert.lipschitz.forward import Forward, forward_with_error
 from relaxcert.lipschitz.matrix import ORDER
-from relaxcert.lipschitz.verified import VerifiedBounds
-from relaxcert.spec.ball import Ball, Norm
-
-# The point is drawn in by this share of eps; the rounding of x' - x and of its norm is far less.
-_INSIDE = 1.0 - 1e-7
+from relaxcert.spec.ball import Norm
 
 
 @dataclass(frozen=True)
@@ -35,12 +30,35 @@ class AttackResult:
             (one prefix length each for uniform properties); meaningful where that target broke.
         broken: (batch, targets) bool, which targets are provably broken.
         lowest: (batch, targets), the lowest margin found, in logit units.
+        goal: what had to be broken.
     """
 
     falsified: Tensor
     witnesses: Tensor
     broken: Tensor
     lowest: Tensor
+    goal: Goal
+
+    def may_count(self, labels: Tensor) -> Tensor:
+        """Which points robust accuracy may still count; labels (batch,) -> (batch,) bool.
+
+        Their share bounds the VRA of *any* certificate from above: what is broken cannot be
+        certified, and a set that is broken or lacks the label cannot count.
+        """
+        return self.goal.may_count(list(self.broken.unbind(1)), labels.to(self.broken.device))
+
+    @classmethod
+    def of(cls, scene: Scene, witnesses: list[Tensor], lowest: list[Tensor]) -> AttackResult:
+        """Check the points found for each target, and combine them."""
+        pairs = zip(scene.targets, witnesses, strict=True)
+        broken = [scene.broken(target, witness) for target, witness in pairs]
+        return cls(
+            falsified=scene.goal.broken(list(broken)),
+            witnesses=torch.stack(witnesses, dim=1),
+            broken=torch.stack(broken, dim=1),
+            lowest=torch.stack(lowest, dim=1),
+            goal=scene.goal,
+        )
 
 
 def attack(
@@ -65,87 +83,41 @@ def attack(
     """
     if steps < 1 or restarts < 1:
         raise InvalidInput(f"steps={steps} and restarts={restarts} must be at least 1.")
-    centre = inputs.detach().double()
-    if not bool(centre.isfinite().all()):
-        raise InvalidInput("inputs holds NaN or infinity: remove such points before an attack.")
-    bounds = net.verify(tuple(centre.shape[1:]))
-    with torch.no_grad():
-        at_centre = forward_with_error(centre, bounds.exact, bounds)
-        doubt = _doubt(at_centre, bounds, net.prop.balls[0].norm)
-    goal = goal_of(net.prop, at_centre.logits, doubt)
-    generator = torch.Generator(device=centre.device).manual_seed(seed)
-    found = [_minimise(t, centre, bounds, steps, restarts, generator) for t in goal.targets()]
-    broken = [
-        _provably_broken(target, centre, witness, bounds)
-        for target, (witness, _) in zip(goal.targets(), found, strict=True)
-    ]
-    return AttackResult(
-        falsified=goal.broken(list(broken)),
-        witnesses=torch.stack([witness for witness, _ in found], dim=1),
-        broken=torch.stack(broken, dim=1),
-        lowest=torch.stack([lowest for _, lowest in found], dim=1),
-    )
+    scene = Scene(net, inputs)
+    generator = torch.Generator(device=scene.centre.device).manual_seed(seed)
+    found = [_minimise(scene, target, steps, restarts, generator) for target in scene.targets]
+    return AttackResult.of(scene, [point for point, _ in found], [low for _, low in found])
 
 
 def _minimise(
-    target: Target,
-    centre: Tensor,
-    bounds: VerifiedBounds,
-    steps: int,
-    restarts: int,
-    generator: torch.Generator,
+    scene: Scene, target: Target, steps: int, restarts: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """The best point found for one target, and its margin."""
-    radius = fraction_down(target.ball.eps) * _INSIDE
-    norm = target.ball.norm
+    centre, radius, norm = scene.centre, scene.radius(target), target.ball.norm
     best, lowest = centre.clone(), torch.full_like(centre.flatten(1)[:, 0], float("inf"))
     for restart in range(restarts):
         offset = torch.randn(
             centre.shape, generator=generator, dtype=centre.dtype, device=centre.device
         )
-        offset = _project(offset * (1e-3 * radius if restart == 0 else 1e3 * radius), radius, norm)
+        offset = project(offset * (1e-3 * radius if restart == 0 else 1e3 * radius), radius, norm)
         for step in range(steps + 1):
             offset.requires_grad_()
-            margin = target.margin(bounds.exact.run(centre + offset))
+            margin = target.margin(scene.logits(centre + offset))
             (gradient,) = torch.autograd.grad(margin.sum(), offset)
             offset = offset.detach()
             better = margin.detach() < lowest
             lowest = torch.where(better, margin.detach(), lowest)
             best = torch.where(_over(better, centre), centre + offset, best)
             length = radius * max(0.02, 1.0 - step / steps)
-            offset = _project(offset - length * _steepest(gradient, norm), radius, norm)
+            offset = project(offset - length * steepest(gradient, norm), radius, norm)
     return best, lowest
-
-
-def _provably_broken(
-    target: Target, centre: Tensor, witness: Tensor, bounds: VerifiedBounds
-) -> Tensor:
-    """Whether the target's margin is at most 0 at the witness, in exact arithmetic; (batch,)."""
-    with torch.no_grad():
-        forward = forward_with_error(witness, bounds.exact, bounds)
-        doubt = _doubt(forward, bounds, target.ball.norm)
-        inside = _length(witness - centre, target.ball) <= fraction_down(target.ball.eps)
-        return inside & (target.margin(forward.logits) * (1.0 - 1e-12) + doubt < 0.0)
-
-
-def _doubt(forward: Forward, bounds: VerifiedBounds, norm: Norm) -> Tensor:
-    """How far a computed f_j - f_i may be from the exact one, for every pair; (batch,)."""
-    # It is known up to slack_j + slack_i + D_ji e; twice the largest covers every pair.
-    reach = forward.error[norm] * bounds.norms[norm].distances.largest
-    return 1.001 * (2.0 * forward.slack.amax(1) + reach)
-
-
-def _length(offset: Tensor, ball: Ball) -> Tensor:
-    """Upper bound of the distance: x' - x is rounded once, its norm by far less than 1e-9."""
-    length = torch.linalg.vector_norm(offset.flatten(1), ORDER[ball.norm], dim=1)
-    return length * (1.0 + 1e-9) + 1e-300
 
 
 def _over(flags: Tensor, like: Tensor) -> Tensor:
     return flags.view(-1, *[1] * (like.dim() - 1))
 
 
-def _steepest(gradient: Tensor, norm: Norm) -> Tensor:
+def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     """The direction of norm 1 along which the margin falls fastest."""
     flat = gradient.flatten(1)
     if norm == "linf":
@@ -158,7 +130,7 @@ def _steepest(gradient: Tensor, norm: Norm) -> Tensor:
     return direction.view_as(gradient)
 
 
-def _project(offset: Tensor, radius: float, norm: Norm) -> Tensor:
+def project(offset: Tensor, radius: float, norm: Norm) -> Tensor:
     """The nearest offset inside the ball (l1: inside, by scaling)."""
     flat = offset.flatten(1)
     if norm == "linf":

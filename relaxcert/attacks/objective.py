@@ -33,12 +33,15 @@ class Target:
 
     ``applies`` marks the points at which it must be broken. Its margin rests on the sets at x, so
     breaking it says something only where ``certain``: where rounding cannot have confused these.
+    ``guaranteed`` is the set that stands while the target does, (batch, classes) bool: F^k, the
+    allowed classes, or for pointwise properties the largest F^k that may serve.
     """
 
     ball: Ball
     margin: Margin
     applies: Tensor
     certain: Tensor
+    guaranteed: Tensor
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,24 @@ class Goal:
                 parts.append(child.broken(verdicts))
         stacked = torch.stack(parts)
         return stacked.all(0) if self.every else stacked.any(0)
+
+    def may_count(self, verdicts: list[Tensor], labels: Tensor) -> Tensor:
+        """Points that robust accuracy may still count, whatever a better attack would find.
+
+        A part counts while one of its targets stands whose set holds the label; where rounding may
+        have confused the sets, anything may. Consumes one bool tensor a leaf, as ``broken``.
+        """
+        parts: list[Tensor] = []
+        for child in self.children:
+            if isinstance(child, Target):
+                member = child.guaranteed.gather(1, labels[:, None])[:, 0]
+                stands = child.applies & ~verdicts.pop(0)
+                parts.append((stands & member) | ~child.certain)
+            else:
+                parts.append(child.may_count(verdicts, labels))
+        stacked = torch.stack(parts)
+        # Dual to ``broken``: what it takes every child to break, a single one keeps alive.
+        return stacked.any(0) if self.every else stacked.all(0)
 
 
 def goal_of(prop: Property, logits: Tensor, doubt: Tensor | None = None) -> Goal:
@@ -114,9 +135,12 @@ def _prefix(prop: PrefixProperty, logits: Tensor, doubt: Tensor | None) -> Goal:
             return each.masked_fill(~admissible, -math.inf).amax(1)
 
         every = torch.stack(certain, dim=1).all(1)
-        return Goal(True, (Target(prop.ball, margin, admissible.any(1), every),))
+        # Admissible sets are nested, so their union is the largest.
+        largest = torch.stack(masks, dim=1) & admissible[:, :, None]
+        applies = admissible.any(1)
+        return Goal(True, (Target(prop.ball, margin, applies, every, largest.any(1)),))
     targets = [
-        Target(prop.ball, _separates(mask), admissible[:, index], certain[index])
+        Target(prop.ball, _separates(mask), admissible[:, index], certain[index], mask)
         for index, mask in enumerate(masks)
     ]
     return Goal(True, tuple(targets))
@@ -133,7 +157,8 @@ def _targeted(prop: Targeted, logits: Tensor, doubt: Tensor | None) -> Target:
         return best - perturbed.masked_fill(allowed, -math.inf).amax(1)
 
     lead = _separation(logits, _mask(logits.argmax(1, keepdim=True), logits))
-    return Target(prop.ball, margin, torch.ones_like(allowed[:, 0]), _certain(lead, doubt))
+    everywhere = torch.ones_like(allowed[:, 0])
+    return Target(prop.ball, margin, everywhere, _certain(lead, doubt), allowed)
 
 
 def _certain(separation: Tensor, doubt: Tensor | None) -> Tensor:

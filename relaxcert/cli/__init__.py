@@ -14,7 +14,18 @@ import typer
 from rich.console import Console
 
 from relaxcert import __version__
-from relaxcert.cli import bounds, certify, check, crosscheck, data, demo, export, properties, train
+from relaxcert.cli import (
+    attack,
+    bounds,
+    certify,
+    check,
+    crosscheck,
+    data,
+    demo,
+    export,
+    properties,
+    train,
+)
 from relaxcert.cli.common import NOT_MET, NotMet, quiet_warnings
 from relaxcert.errors import RelaxcertError
 
@@ -33,6 +44,7 @@ app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("certify")(certify.certify)
 app.command("check")(check.check)
+app.command("attack")(attack.attack_command)
 app.command("bounds")(bounds.bounds)
 app.command("export")(export.export)
 app.command("crosscheck")(crosscheck.crosscheck_command)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from relaxcert.attacks import AttackResult, attack
-from relaxcert.attacks.margin_pgd import _project, _steepest
+from relaxcert.attacks.margin_pgd import project, steepest
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.lipschitz.matrix import ORDER
@@ -282,11 +282,11 @@ def test_projection_lands_in_the_ball_and_leaves_what_is_inside(norm, values, ra
     def length(rows):
         return torch.linalg.vector_norm(rows, ORDER[norm], dim=1)
 
-    projected = _project(values, radius, norm)
+    projected = project(values, radius, norm)
     assert bool((length(projected) <= radius * (1 + 1e-12)).all())
     within = length(values) <= radius
     assert torch.allclose(projected[within], values[within], rtol=1e-12, atol=0)
-    again = _project(projected, radius, norm)
+    again = project(projected, radius, norm)
     assert torch.allclose(again, projected, rtol=1e-12, atol=0)
 
 
@@ -294,7 +294,7 @@ def test_projection_lands_in_the_ball_and_leaves_what_is_inside(norm, values, ra
 @given(values=offsets)
 @settings(max_examples=60)
 def test_the_steepest_direction_reaches_the_dual_norm(norm, values):
-    direction = _steepest(values, norm)
+    direction = steepest(values, norm)
     dual = {"l2": 2.0, "linf": 1.0, "l1": math.inf}[norm]
     lengths = torch.linalg.vector_norm(direction, ORDER[norm], dim=1)
     assert bool((lengths <= 1 + 1e-12).all())

@@ -129,7 +129,7 @@ def export_vnnlib(
         rule=RULE,
         property=json.loads(canonical),
         digest=net.digest,
-        weights_sha256=net.verify().fingerprint,
+        weights_sha256=net.verify(shape).fingerprint,
         num_classes=net.num_classes,
         input_shape=shape,
         class_names=class_names,
@@ -147,7 +147,7 @@ def certain_rankings(net: GloRoNet, inputs: Tensor) -> Iterator[Ranking | None]:
     centre = inputs.detach().double()
     if not bool(centre.isfinite().all()):
         raise InvalidInput("inputs holds NaN or infinity: remove such points before an export.")
-    bounds = net.verify()
+    bounds = net.verify(tuple(centre.shape[1:]))
     with torch.no_grad():
         forward = forward_with_error(centre, bounds.exact, bounds)
         order = forward.logits.argsort(dim=1, descending=True, stable=True)
