@@ -25,6 +25,7 @@ from relaxcert.cli import (
     export,
     properties,
     train,
+    vnnlib,
 )
 from relaxcert.cli.common import NOT_MET, NotMet, quiet_warnings
 from relaxcert.errors import RelaxcertError
@@ -49,6 +50,7 @@ app.command("bounds")(bounds.bounds)
 app.command("export")(export.export)
 app.command("crosscheck")(crosscheck.crosscheck_command)
 app.add_typer(properties.app, name="properties")
+app.add_typer(vnnlib.app, name="vnnlib")
 app.add_typer(data.app, name="data")
 
 

@@ -14,15 +14,24 @@ import typer
 from torch import Tensor
 
 from relaxcert.attacks import AttackResult, attack
-from relaxcert.cli.common import Json, Seed, console, load_points, property_in_words, table
+from relaxcert.cli.common import (
+    BestOption,
+    Json,
+    ModelPath,
+    PropertyOption,
+    Seed,
+    console,
+    load_net,
+    load_points,
+    property_in_words,
+    table,
+)
 from relaxcert.errors import InvalidInput
 from relaxcert.files import write_atomically
 from relaxcert.heads.certificates import Certificates
 from relaxcert.heads.gloronet import GloRoNet
-from relaxcert.heads.model_file import load_model
 from relaxcert.metrics import AttackedRobustAccuracy, VerifiedRobustAccuracy
 from relaxcert.report.verdicts import to_json
-from relaxcert.spec.catalogue import load_property
 from relaxcert.training.progress import bar
 
 UNSOUND = 3
@@ -36,17 +45,13 @@ class _Batch:
 
 
 def attack_command(
-    model: Annotated[Path, typer.Argument(help="A model file that relaxcert wrote.")],
+    model: ModelPath,
     data: Annotated[
         str,
         typer.Option(help="A .npz (x, optionally y), .npy or .csv file, or landsat:test."),
     ],
-    prop: Annotated[
-        str | None,
-        typer.Option(
-            "--property", help="A property of the catalogue or a .toml, instead of the model's own."
-        ),
-    ] = None,
+    prop: PropertyOption = None,
+    best: BestOption = None,
     points: Annotated[
         int | None, typer.Option(min=1, help="Attack the first so many points only.")
     ] = None,
@@ -73,8 +78,7 @@ def attack_command(
         raise InvalidInput(f"--scale {scale} must be finite: give what to divide by, e.g. 255.")
     if out is not None and out.suffix != ".npz":
         raise InvalidInput(f"--out {out} must end in .npz: it holds arrays.")
-    loaded = load_model(model).net
-    net = loaded if prop is None else GloRoNet(loaded.backbone, load_property(prop)).eval()
+    net = load_net(model, prop, best).net
     inputs, labels = load_points(data, net)
     inputs = inputs[:points] / scale if scale != 1.0 else inputs[:points]
     labels = None if labels is None else labels[:points]

@@ -9,11 +9,29 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from relaxcert.errors import InvalidInput
-from relaxcert.smt import Script, exact_network, judge, solver_named, solver_names
+from relaxcert.nn import MinMax
+from relaxcert.smt import (
+    Query,
+    Region,
+    Script,
+    exact_network,
+    judge,
+    solver_named,
+    solver_names,
+    violation_of,
+)
 from relaxcert.smt import yices_library as libraries
 from relaxcert.smt import yices_solver as backends
+from relaxcert.smt.bounds import bounds_over
+from relaxcert.smt.encode import Cell, encode
+from relaxcert.smt.forms import ExactArithmetic
+from relaxcert.smt.problem import Problem
+from relaxcert.smt.support import Boxes
+from relaxcert.spec import Ball, Ranking
+from relaxcert.spec.formula import prefix_invariant
 from relaxcert.spec.verdict import Answer
 from tests.networks import NORMS, every_kind, randn, random_backbone
 
@@ -111,17 +129,28 @@ def test_solvers_agree_on_properties_of_networks(norm):
     assert seen == {Answer.CERTIFIED, Answer.FALSIFIED}
 
 
-def test_yices_is_asked(monkeypatch):
-    calls = []
-    exact = backends.YicesSolver.check
+def script_of(backbone, point, eps: Fraction) -> Script:
+    """The whole linf ball in one script, as the branch and bound would ask it of a hard leaf."""
+    network = exact_network(backbone, (len(point),))
+    violation = violation_of(prefix_invariant(Ranking.of(network.logits(point)), 2))
+    region = Region.around(point, Ball.of(eps, "linf"))
+    problem, boxes = Problem(Query(network, region, violation)), Boxes.around(region)
+    bounds = bounds_over(problem.network, boxes, problem.float_rows, None)
+    sides = [tuple(side[0] for side in found) for found in (bounds.lower, bounds.upper)]
+    cell = Cell(boxes.middle[0], boxes.radius[0], *sides)
+    exact = ExactArithmetic(network)
+    return encode(exact, cell, region, violation, problem.atoms, problem.rows).script
 
-    def counted(self, script, **limits):
-        calls.append(script)
-        return exact(self, script, **limits)
 
-    monkeypatch.setattr(backends.YicesSolver, "check", counted)
-    test_solvers_agree_on_properties_of_networks("l2")
-    assert calls
+@pytest.mark.parametrize("activation", [MinMax, nn.ReLU])
+def test_solvers_agree_on_scripts_of_networks(activation):
+    backbone, seen = random_backbone(5, 2, (6, 6), 4, activation=activation), set()
+    for row in randn(2, 3, 2).tolist():
+        for eps in (Fraction(1, 32), Fraction(1, 2)):
+            replies = both(script_of(backbone, tuple(map(Fraction, row)), eps))
+            assert replies[0].status == replies[1].status
+            seen.add(replies[0].status)
+    assert seen == {"sat", "unsat"}
 
 
 def pigeons(count: int) -> Script:
