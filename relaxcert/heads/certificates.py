@@ -33,12 +33,15 @@ class Certificates:
             empty where nothing, or no single set, is certified.
         strictest_sets: (batch, classes) bool, F^k for the strictest k.
         margin: (batch,) float64, lower bound of the property's margin in logit units, positive
-            exactly where certified; -inf where no prefix may serve; NaN for non-finite input.
+            exactly where the head certifies; -inf where no prefix may serve; NaN for non-finite
+            input. A solver proves no margin: there it stays the head's.
         radius: (batch,) float64, the property is proved for every ball of at most this radius
             (units of the input, norm of the property). Compositions over different norms: NaN.
         logits: (batch, classes) float64, as computed at x.
         prop: the property; ``digest`` its SHA-256; ``fingerprint`` that of the weights.
-        parts: for a composition, the certificates of its parts.
+        parts: for a composition, the certificates of its parts, by the head alone.
+        escalated: (batch,) bool, the points that were certified by ``solver`` and not by the head;
+            None if no solver was asked.
     """
 
     certified: Tensor
@@ -55,6 +58,8 @@ class Certificates:
     fingerprint: str
     level: str = "R"
     parts: tuple[Certificates, ...] = ()
+    escalated: Tensor | None = None
+    solver: str = ""
 
     def __len__(self) -> int:
         return len(self.certified)
@@ -70,6 +75,15 @@ class Certificates:
             )
         )
 
+    @property
+    def engine(self) -> tuple[str, ...]:
+        """What certified each point: ``"head"``, the solver's name, or nothing."""
+        asked = [False] * len(self) if self.escalated is None else self.escalated.tolist()
+        return tuple(
+            (self.solver if by_solver else "head") if certified else ""
+            for certified, by_solver in zip(self.certified.tolist(), asked, strict=True)
+        )
+
     def records(self) -> Iterator[dict[str, Any]]:
         """One plain dictionary a point, for JSON lines."""
         columns = (
@@ -79,6 +93,7 @@ class Certificates:
             self.margin.tolist(),
             self.radius.tolist(),
         )
+        engines = None if self.escalated is None else self.engine
         members = [torch.nonzero(row).flatten().tolist() for row in self.sets.cpu()]
         for index, verdict in enumerate(self.verdict):
             prediction, k, strictest, margin, radius = (column[index] for column in columns)
@@ -91,6 +106,7 @@ class Certificates:
                 "set": members[index],
                 "margin": margin,
                 "radius": radius,
+                **({} if engines is None else {"engine": engines[index]}),
             }
 
 

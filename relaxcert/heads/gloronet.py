@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -133,6 +133,8 @@ class GloRoNet(nn.Module):
         batch_size: int | None = None,
         mode: Mode = "float64",
         deployed: str | None = None,
+        escalate: str | None = None,
+        budget: float | str = 10.0,
     ) -> Certificates:
         """Certify points rigorously (level R or D; never differentiable).
 
@@ -157,15 +159,24 @@ class GloRoNet(nn.Module):
                 autocast); the numbers of ``relaxcert.lipschitz.materialised(net.backbone)``. Radii
                 do not exceed eps then. If a real x' is first rounded to the format, certify
                 eps + u (||x|| + eps).
+            escalate: a solver's name, such as ``"z3"``: rejected points are tried by exact
+                reasoning (small networks, level R only; see :mod:`relaxcert.smt.escalate`), and
+                what it proves is marked in ``Certificates.engine``.
+            budget: wall time of the solver for all points together, in seconds or as ``"10s"``.
 
         Raises:
             InvalidInput: inputs that do not fit the backbone or cannot be taken exactly; an
-                unknown mode.
+                unknown mode or solver, a budget of 0, ``escalate`` at level D.
             UnsupportedPrecision: half-precision weights, arithmetic that is not IEEE-754, or a
                 deployment without a guarantee (bfloat16, TF32).
             InvalidWeights: NaN, infinite or empty weights.
         """
         dtype = None if deployed is None else deployed_format(deployed, self.backbone)
+        if dtype is not None and escalate is not None:
+            raise InvalidInput(
+                f"escalate={escalate!r} reasons about real numbers (level R), so it says nothing "
+                f"about computed logits: leave out deployed={deployed!r}."
+            )
         if dtype == torch.float32:
             check_float32_products(inputs.device)
         exact = _exact_inputs(inputs)
@@ -176,7 +187,10 @@ class GloRoNet(nn.Module):
         way = self._way_of(_checked_mode(mode), dtype)
         with torch.no_grad(), without_autocast(exact.device):
             batches = [way(exact[start : start + size], bounds) for start in starts]
-        return batches[0] if len(batches) == 1 else concatenate(batches)
+        certificates = batches[0] if len(batches) == 1 else concatenate(batches)
+        return certificates if escalate is None else escalated(
+            self.backbone, exact, certificates, escalate, budget
+        )
 
     def certify_stream(
         self, batches: Iterable[Tensor], *, mode: Mode = "float64", prefetch: int = 1
@@ -360,6 +374,14 @@ def _count_classes(graph: Graph, num_classes: int | None) -> int:
     if not isinstance(count, int) or count < 2:
         raise InvalidInput(f"the backbone has {count} outputs, expected at least 2 classes.")
     return count
+
+
+def escalated(
+    backbone: nn.Module, inputs: Tensor, certificates: Certificates, solver: str, budget: Any
+) -> Certificates:
+    """:func:`relaxcert.smt.escalate.escalated`, looked up by name: no import points upwards."""
+    solvers: Any = import_module("relaxcert.smt.escalate")
+    return solvers.escalated(backbone, inputs, certificates, solver, budget)
 
 
 def _exact_inputs(inputs: Tensor) -> Tensor:
