@@ -113,3 +113,28 @@ def grouping_map(
     ax.set_xlabel("bold: both classes in the set; grey: certified for the class alone")
     ax.set_title(title)
     return ax
+
+
+def exactness_scatter(
+    points: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, ax: Axes, unit: str = "l2"
+) -> Axes:
+    """Certified against exact radius, one dot a point; ``points[name] = (exact, certified)``.
+
+    A dot above the diagonal would be an unsound certificate.
+    """
+    largest = 0.0
+    for index, (name, (exact, certified)) in enumerate(points.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        ax.plot(exact, certified, "o", color=colour, label=name, markersize=4, alpha=0.7)
+        largest = max([largest, *exact, *certified])
+    ax.plot([0, largest], [0, largest], "-", color="0.6", linewidth=1)
+    ax.set(
+        xlabel=f"exact radius ({unit})",
+        ylabel=f"certified radius ({unit})",
+        xlim=(0, largest * 1.02 or 1.0),
+        ylim=(0, largest * 1.02 or 1.0),
+    )
+    ax.set_aspect("equal")
+    ax.grid(visible=True, color="0.9")
+    ax.legend(loc="upper left", framealpha=1.0, edgecolor="white")
+    return ax
