@@ -180,6 +180,8 @@ class GloRoNet(nn.Module):
         if dtype == torch.float32:
             check_float32_products(inputs.device)
         exact = _exact_inputs(inputs)
+        # A copy, since an in-place activation may overwrite the points.
+        kept = exact if escalate is None else exact.clone()
         check_arithmetic(exact.device)
         bounds = self.verify(tuple(exact.shape[1:]))
         size = max(1, len(exact)) if batch_size is None else _checked_batch_size(batch_size)
@@ -188,9 +190,9 @@ class GloRoNet(nn.Module):
         with torch.no_grad(), without_autocast(exact.device):
             batches = [way(exact[start : start + size], bounds) for start in starts]
         certificates = batches[0] if len(batches) == 1 else concatenate(batches)
-        return certificates if escalate is None else escalated(
-            self.backbone, exact, certificates, escalate, budget
-        )
+        if escalate is None:
+            return certificates
+        return escalated(self.backbone, kept, certificates, escalate, budget)
 
     def certify_stream(
         self, batches: Iterable[Tensor], *, mode: Mode = "float64", prefetch: int = 1

@@ -139,7 +139,8 @@ def crosscheck(
     network = exact_network(judged.backbone, tuple(inputs.shape[1:]))
     header = _header(judged, inputs, backend.name, limits, at_radius)
     book = Records(records, header)
-    certificates = judged.certify(inputs)  # also refuses inputs that cannot be taken exactly
+    # A copy, since an in-place activation may overwrite it; also refuses inexact inputs.
+    certificates = judged.certify(inputs.detach().clone())
     skip = set(book.done)
     tasks = tasks_of(judged, inputs, certificates, skip=skip, audit_every=audit_every)
     if at_radius:

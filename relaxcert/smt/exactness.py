@@ -162,7 +162,7 @@ def tightness(
     if len(set(net.prop.balls)) != 1:
         raise InvalidInput(f"{net.prop!r} has several balls: take its parts by themselves.")
     network = exact_network(net.backbone, tuple(inputs.shape[1:]))
-    radii = net.certify(inputs).radius.tolist()
+    radii = net.certify(inputs.detach().clone()).radius.tolist()
     other = _pointwise(net.prop)
     found: list[Tightness] = []
     for index, numbers in enumerate(inputs.detach().double().cpu().flatten(1).tolist()):

@@ -8,10 +8,11 @@ from fractions import Fraction
 
 import pytest
 import torch
+from torch import nn
 
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
-from relaxcert.smt import exact_network, judge
+from relaxcert.smt import crosscheck, exact_network, judge
 from relaxcert.spec import AffinitySets, Local, RelaxedTopK, Targeted, TopK
 from relaxcert.spec.verdict import Answer
 from tests.networks import random_backbone
@@ -74,6 +75,22 @@ def test_the_time_is_bounded_for_all_points_together():
     assert len(found) == 50
 
 
+def test_the_points_survive_activations_that_work_in_place():
+    """relu in place on the input would turn -2 into 0, a point at which the property fails."""
+    inside = nn.Sequential(nn.ReLU(inplace=True), *LINE)
+    points = torch.tensor([[-2.0], [4.0]], dtype=torch.float64)
+    net, plain = (
+        GloRoNet(part, TopK(1, eps="1/4", norm="linf"))
+        for part in (inside, nn.Sequential(nn.ReLU(), *LINE))
+    )
+    found = net.certify(points.clone(), escalate="z3")
+    assert torch.equal(found.certified, plain.certify(points, escalate="z3").certified)
+    checked = crosscheck(net, points.clone())
+    assert [r["answer"] for r in checked.records] == [
+        r["answer"] for r in crosscheck(plain, points).records
+    ]
+
+
 def test_mistakes_are_explained():
     net = GloRoNet(LINE, Local(eps=1))
     points = torch.zeros(1, 1)
@@ -81,3 +98,5 @@ def test_mistakes_are_explained():
         net.certify(points, escalate="z3", budget=0)
     with pytest.raises(InvalidInput, match="solver='nobody' is unknown"):
         net.certify(points, escalate="nobody")
+    with pytest.raises(InvalidInput, match="level R"):
+        net.certify(points, escalate="z3", deployed="float64")
