@@ -12,9 +12,10 @@ import torch
 import typer
 
 from relaxcert.attacks import attack
-from relaxcert.cli.common import Device, Seed, console, device_of, table
+from relaxcert.cli.common import EMBEDDED, Device, Seed, console, device_of, table
 from relaxcert.cli.train import network_of
-from relaxcert.data.landsat import Split, landsat
+from relaxcert.data.landsat import Split
+from relaxcert.errors import InvalidInput
 from relaxcert.files import write_text
 from relaxcert.heads.certificates import Certificates
 from relaxcert.heads.gloronet import GloRoNet
@@ -26,9 +27,31 @@ from relaxcert.training.evaluation import Figures, evaluate
 from relaxcert.training.loop import fit
 from relaxcert.training.recipe import Recipe, load_recipe
 
-RECIPES = ("landsat-local", "landsat-rt3", "landsat-soils")
 _RADII = [0.0025 * step for step in range(1, 33)]
 PICTURE, RESULTS = "demo.png", "results.json"
+
+
+@dataclass(frozen=True)
+class _Set:
+    """A data set that ships, and its three recipes: local, relaxed top-K, affinity."""
+
+    title: str
+    unit: str
+    recipes: tuple[str, str, str]
+
+
+SETS = {
+    "landsat": _Set(
+        "Landsat Satimage (UCI, CC BY 4.0)",
+        "l2, pixel values / 255",
+        ("landsat-local", "landsat-rt3", "landsat-soils"),
+    ),
+    "letter": _Set(
+        "Letter Recognition (UCI, CC BY 4.0; 380 test points also occur in training)",
+        "l2, features / 15",
+        ("letter-local", "letter-rt3", "letter-shapes"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -73,42 +96,49 @@ def demo(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Train so many epochs (for a quick look).")
     ] = None,
+    data: Annotated[str, typer.Option(help="Which data that ship: landsat, letter.")] = "landsat",
     attacks: Annotated[
         bool, typer.Option("--attack/--no-attack", help="Attack every test point.")
     ] = True,
     device: Device = "cpu",
 ) -> None:
-    """Train Local, RT3 and affinity networks on Landsat Satimage and certify its test split.
+    """Train Local, RT3 and affinity networks on data that ship, and certify their test split.
 
     Prints the figures of the paper's Table 1 for this data, attacks every point, and draws VRA
-    against eps and the classes that are certified together. The data ships with relaxcert.
+    against eps and the classes that are certified together.
 
-    Examples: [bold]relaxcert demo[/bold], [bold]relaxcert demo --seeds 3 --out three[/bold]
+    Examples: [bold]relaxcert demo[/bold], [bold]relaxcert demo --seeds 3 --out three[/bold],
+    [bold]relaxcert demo --data letter --out letters[/bold]
     """
     started = time.perf_counter()
     # Small networks run faster on one thread, and figures then do not hang on the number of cores.
     torch.set_num_threads(1)
     screen, target = console(), device_of(device)
-    train, test = landsat("train"), landsat("test")
+    if data not in SETS:
+        raise InvalidInput(f"--data {data} does not ship: use one of {', '.join(SETS)}.")
+    chosen = SETS[data]
+    train, test = EMBEDDED[data]("train"), EMBEDDED[data]("test")
     screen.print(
-        f"Landsat Satimage: {len(train)} training and {len(test)} test points of 36 features, 6 "
-        "classes (UCI, CC BY 4.0)"
+        f"{chosen.title}: {len(train)} training and {len(test)} test points of "
+        f"{train.inputs.shape[1]} features, {len(train.class_names or ())} classes",
+        markup=False,
     )
     results: list[_Result] = []
     for number in range(seed, seed + seeds):
-        for name in RECIPES:
+        for name in chosen.recipes:
             result = _run(load_recipe(name), number, epochs, train, test, target, attacks=attacks)
             results.append(result)
             screen.print(_line(result), markup=False, highlight=False)
             if number == seed:
-                _write(result, test, out)
-    screen.print(_table(results, seeds))
+                _write(result, test, out, data)
+    screen.print(_table(results, chosen.recipes, seeds))
     if attacks:
         screen.print(_attack_summary(results), markup=False)
     write_text(out / RESULTS, to_json([result.as_dict() for result in results], indent=2) + "\n")
     files = f"models, verdicts, {RESULTS} and {PICTURE}"
     try:
-        _draw([result for result in results if result.seed == seed], test, out / PICTURE)
+        first = [result for result in results if result.seed == seed]
+        _draw(first, test, out / PICTURE, chosen.unit)
     except plots.MissingPlots as missing:
         files = f"models, verdicts and {RESULTS}"
         screen.print(f"no picture was drawn: {missing}", markup=False)
@@ -152,9 +182,9 @@ def _line(result: _Result) -> str:
     )
 
 
-def _table(results: Sequence[_Result], seeds: int) -> Any:
+def _table(results: Sequence[_Result], recipes: Sequence[str], seeds: int) -> Any:
     rows: list[list[str]] = []
-    for name in RECIPES:
+    for name in recipes:
         runs = [result for result in results if result.recipe.name == name]
         cells = [
             _mean_and_deviation([getattr(run.figures, field) for run in runs])
@@ -186,7 +216,7 @@ def _attack_summary(results: Sequence[_Result]) -> str:
     )
 
 
-def _write(result: _Result, test: Split, out: Path) -> None:
+def _write(result: _Result, test: Split, out: Path, data: str) -> None:
     names = test.class_names
     notes = {"recipe": result.recipe.name, "seed": str(result.seed)}
     save_model(
@@ -199,18 +229,18 @@ def _write(result: _Result, test: Split, out: Path) -> None:
         class_names=names,
         recipe=result.recipe.name,
         seed=result.seed,
-        data="landsat:test",
+        data=f"{data}:test",
     )
     write_verdicts(out / result.recipe.name, result.certificates, test.labels, summary)
 
 
-def _draw(results: Sequence[_Result], test: Split, path: Path) -> None:
+def _draw(results: Sequence[_Result], test: Split, path: Path, unit: str) -> None:
     figure, axes = plots.new_figure(columns=3, width=17, height=5.6)
     curves = {
         result.recipe.title: (_RADII, [_vra_at(result.net, test, eps) for eps in _RADII])
         for result in results
     }
-    plots.vra_curve(curves, ax=axes[0], eps=0.03, unit="l2, pixel values / 255")
+    plots.vra_curve(curves, ax=axes[0], eps=0.03, unit=unit)
     axes[0].set_title("Verified-robust accuracy against eps")
     for result, ax in zip(results[1:], axes[1:], strict=True):
         title = f"{result.recipe.title}:\ntest points by strictest certified set"

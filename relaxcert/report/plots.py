@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Okabe & Ito's palette: distinguishable with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_MANY = 15  # classes above which the map needs small print
 _STYLES = ("-", "--", "-.", ":")
 
 
@@ -98,6 +99,7 @@ def grouping_map(
     shade = off_diagonal.double() / max(1, int(off_diagonal.max()))
     ax.imshow(shade.tolist(), cmap="Blues", vmin=0.0, vmax=1.4)
     size = len(class_names)
+    small: dict[str, Any] = {"fontsize": 6} if size > _MANY else {}
     for i in range(size):
         for j in range(size):
             count = int(together[i, j])
@@ -105,11 +107,13 @@ def grouping_map(
                 weight = "bold" if i != j else "normal"
                 dark = "white" if float(shade[i, j]) > 0.6 else "black"
                 colour = "0.55" if i == j else dark
-                ax.text(j, i, str(count), ha="center", va="center", color=colour, weight=weight)
+                ax.text(
+                    j, i, str(count), ha="center", va="center", color=colour, weight=weight, **small
+                )
     wrapped = [textwrap.fill(name, 14) for name in class_names]
     # Upright: slanted lines of a wrapped name run into those of its neighbour.
-    ax.set_xticks(range(size), wrapped, rotation=90)
-    ax.set_yticks(range(size), wrapped)
+    ax.set_xticks(range(size), wrapped, rotation=0 if max(map(len, wrapped)) < 3 else 90, **small)
+    ax.set_yticks(range(size), wrapped, **small)
     ax.set_xlabel("bold: both classes in the set; grey: certified for the class alone")
     ax.set_title(title)
     return ax
