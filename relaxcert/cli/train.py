@@ -104,10 +104,10 @@ def network_of(recipe: Recipe, points: Split, seed: int) -> GloRoNet:
     document = load_document(recipe.property)
     prop = document.to_property()
     classes = document.num_classes
-    features = points.inputs[0].numel()
+    shape = tuple(points.inputs.shape[1:])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return GloRoNet(recipe.architecture.build(features, classes), prop)
+        return GloRoNet(recipe.architecture.build(shape, classes), prop, input_shape=shape)
 
 
 def _print_recipes() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from relaxcert.training.augmentation import patch_symmetries
 from relaxcert.training.batches import Batches, TrainingData, check_labels, mixed
 from relaxcert.training.checkpoint import load_checkpoint, save_checkpoint
 from relaxcert.training.evaluation import evaluate
+from relaxcert.training.image_augmentation import augmented_images
 from relaxcert.training.losses import certified_set, cross_entropy, trades
 from relaxcert.training.progress import EpochBar
 from relaxcert.training.recipe import Optimisation
@@ -273,6 +275,8 @@ class _Run:
 _AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda inputs: inputs,
     "patch-symmetries": patch_symmetries,
+    "images": augmented_images,
+    "images-unflipped": partial(augmented_images, flip=False),
 }
 
 

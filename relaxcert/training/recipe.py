@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from torch import nn
 
 from relaxcert.errors import DocumentError, suggestion
+from relaxcert.nn.convolutional import conv_net, deep_conv_net
 from relaxcert.nn.networks import dense
-from relaxcert.spec.explain import explain
+from relaxcert.spec.explain import FieldError, explain
 from relaxcert.spec.toml import parse_toml, read_text
 from relaxcert.training.schedules import (
     AfterHalf,
@@ -51,23 +60,45 @@ class Optimisation(_Table):
     """Train for an eps so many times larger; certificates always use eps itself."""
     orthogonal: bool = False
     """Train all linear layers but the last as orthogonal ones, through the Cayley transform."""
-    augmentation: Literal["none", "patch-symmetries"] = "none"
+    augmentation: Literal["none", "patch-symmetries", "images", "images-unflipped"] = "none"
 
 
 class Architecture(_Table):
-    """A dense backbone (``[architecture]``)."""
+    """A backbone (``[architecture]``): dense, or one of the paper's two for images."""
 
-    hidden: list[int] = Field(min_length=0, max_length=64)
+    kind: Literal["dense", "conv", "deep-conv"] = "dense"
+    hidden: list[int] | None = Field(default=None, max_length=64)
+    """Widths of the hidden layers (dense only)."""
     activation: Literal["minmax", "relu"] = "minmax"
     mean: float | list[float] | None = None
-    """Subtracted from the input; a list is repeated over the features."""
+    """Subtracted from the input; a list is repeated over the features (dense only)."""
     std: float | None = Field(default=None, gt=0)
 
-    def build(self, features: int, num_classes: int) -> nn.Sequential:
-        """The backbone with fresh weights."""
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Architecture:
+        if self.kind == "dense" and self.hidden is None:
+            raise ValueError(
+                "hidden is missing: give the widths of the hidden layers, [] for none."
+            )
+        odd = self.model_fields_set - {"kind"}
+        if self.kind != "dense" and odd:
+            raise FieldError(
+                sorted(odd)[0],
+                f"has no meaning for kind {self.kind!r}, the paper's network as it stands: remove "
+                "it.",
+            )
+        return self
+
+    def build(self, shape: int | Sequence[int], num_classes: int) -> nn.Sequential:
+        """The backbone with fresh weights, for inputs of one shape (or so many features)."""
+        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        if self.kind == "conv":
+            return conv_net(sizes, num_classes)
+        if self.kind == "deep-conv":
+            return deep_conv_net(sizes, num_classes)
         return dense(
-            features,
-            self.hidden,
+            math.prod(sizes),
+            self.hidden or [],
             num_classes,
             activation=self.activation,
             mean=self.mean,
