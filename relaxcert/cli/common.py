@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from relaxcert.data.files import read_points
+from relaxcert.data.images.parts import image_part, image_tensors
 from relaxcert.data.landsat import Split, landsat
 from relaxcert.data.letter import letter
 from relaxcert.errors import InvalidInput
@@ -106,13 +107,17 @@ def load_net(model: Path, prop: str | None, best: str | None, device: str = "cpu
 
 
 def load_points(data: str, net: GloRoNet | None) -> tuple[Tensor, Tensor | None]:
-    """Points and labels of landsat, letter or hcas with ``:PART``, or of a file that fits."""
+    """Points and labels of landsat, letter, hcas or an image folder, with ``:PART``; or a file."""
     name, _, part = data.partition(":")
     if name in EMBEDDED and not Path(data).exists():
         split = EMBEDDED[name](_part(name, part or "test"))
         return split.inputs, split.labels
     if name == "hcas" and not Path(data).exists():
         split = _hcas_part(part or "test")
+        return split.inputs, split.labels
+    images = image_part(data)
+    if images is not None:
+        split = image_tensors(*images)
         return split.inputs, split.labels
     features = None if net is None else features_of(net)
     classes = None if net is None else net.num_classes

@@ -12,6 +12,7 @@ import typer
 from torch import Tensor, nn
 
 from relaxcert.cli.common import Json, Seed, console, table
+from relaxcert.cli.images import check
 from relaxcert.data.acasxu import (
     MAXIMUM,
     MEAN,
@@ -30,7 +31,10 @@ from relaxcert.interop import read_nnet, read_onnx
 from relaxcert.interop.nnet import NNet
 from relaxcert.report.verdicts import to_json
 
-app = typer.Typer(help="Make labelled samples: ACAS Xu from a network, HCAS from scratch.")
+app = typer.Typer(
+    help="Make labelled samples (ACAS Xu from a network, HCAS from scratch); check image sets."
+)
+app.command("check")(check)
 
 Out = Annotated[
     Path, typer.Option(help="Folder for train, validation, test and uniform .npz (x, y).")

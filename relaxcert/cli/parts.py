@@ -9,6 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from relaxcert.cli.common import EMBEDDED, figure_cells, load_points, table
+from relaxcert.data.images.parts import image_part, training_images
+from relaxcert.data.images.sets import ImageSet
 from relaxcert.data.landsat import Split
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
@@ -37,6 +39,9 @@ def sources_of(recipe: Recipe, data: str | None) -> tuple[str, dict[str, str]]:
                 f"recipe {recipe.name!r} is for {recipe.data!r}, which does not ship: give --data."
             )
         data = "hcas"
+    images = image_part(data)
+    if images is not None:
+        return f"{images[0]}:{images[1]}", {}
     folder = Path(data)
     if folder.is_dir():
         found = {name: folder / f"{name}.npz" for name in TESTS}
@@ -45,6 +50,12 @@ def sources_of(recipe: Recipe, data: str | None) -> tuple[str, dict[str, str]]:
     if data == "hcas":
         return "hcas:train", {name: f"hcas:{name}" for name in TESTS}
     return data, {}
+
+
+def load_training(data: str) -> Split | ImageSet:
+    """Labelled points to train on; more images than fit in memory stay on disk."""
+    images = image_part(data)
+    return load_labelled(data, "--data") if images is None else training_images(*images)
 
 
 def load_labelled(data: str, option: str) -> Split:

@@ -18,7 +18,8 @@ from relaxcert.cli.common import (
     property_in_words,
     table,
 )
-from relaxcert.cli.parts import load_labelled, report_parts, sources_of
+from relaxcert.cli.parts import load_labelled, load_training, report_parts, sources_of
+from relaxcert.data.images.sets import ImageSet
 from relaxcert.data.landsat import Split
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import save_model
@@ -73,7 +74,7 @@ def train(
         settings = chosen.optimisation.model_copy(update={"epochs": epochs})
         chosen = chosen.model_copy(update={"optimisation": settings})
     source, tests = sources_of(chosen, data)
-    points = load_labelled(source, "--data")
+    points = load_training(source)
     checked = None if validation is None else load_labelled(validation, "--validation")
     parts = {
         name: load_labelled(where, "--test")
@@ -99,12 +100,12 @@ def train(
         report_parts(console(), net, parts, names)
 
 
-def network_of(recipe: Recipe, points: Split, seed: int) -> GloRoNet:
+def network_of(recipe: Recipe, points: Split | ImageSet, seed: int) -> GloRoNet:
     """The recipe's network for data of this shape, with the weights that the seed gives."""
     document = load_document(recipe.property)
     prop = document.to_property()
     classes = document.num_classes
-    shape = tuple(points.inputs.shape[1:])
+    shape = tuple(points.inputs.shape[1:]) if isinstance(points, Split) else points.shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GloRoNet(recipe.architecture.build(shape, classes), prop, input_shape=shape)

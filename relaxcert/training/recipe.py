@@ -77,13 +77,12 @@ class Architecture(_Table):
     @model_validator(mode="after")
     def _of_one_kind(self) -> Architecture:
         if self.kind == "dense" and self.hidden is None:
-            raise ValueError(
-                "hidden is missing: give the widths of the hidden layers, [] for none."
-            )
-        odd = self.model_fields_set - {"kind"}
+            raise FieldError("hidden", "is missing: give the widths of the hidden layers, or [].")
+        fields = type(self).model_fields
+        odd = [n for n, f in fields.items() if n != "kind" and getattr(self, n) != f.default]
         if self.kind != "dense" and odd:
             raise FieldError(
-                sorted(odd)[0],
+                odd[0],
                 f"has no meaning for kind {self.kind!r}, the paper's network as it stands: remove "
                 "it.",
             )

@@ -27,6 +27,14 @@ learning_rate = { kind = "constant", value = 1e-3 }
 """
 
 
+SHAPES = {
+    "cifar100": (3, 32, 32),
+    "eurosat": (3, 64, 64),
+    "fashion-mnist": (1, 28, 28),
+    "tiny-imagenet": (3, 64, 64),
+}
+
+
 @pytest.mark.parametrize("name", recipes())
 def test_every_recipe_that_ships_loads_builds_and_names_a_property_that_ships(name):
     recipe = load_recipe(name)
@@ -34,7 +42,7 @@ def test_every_recipe_that_ships_loads_builds_and_names_a_property_that_ships(na
     assert recipe.source
     assert recipe.title
     classes = load_document(recipe.property).num_classes
-    backbone = recipe.architecture.build(36, classes)
+    backbone = recipe.architecture.build(SHAPES.get(recipe.data, (36,)), classes)
     load_document(recipe.property).to_property().check(classes)
     assert backbone[-1].out_features == classes
 
