@@ -33,6 +33,8 @@ __all__ = ["export_backbone", "export_onnx", "onnx_model"]
 
 FORMAT = "relaxcert-onnx"
 VERSION = "1"
+# Layers whose bound needs no shape although they change it.
+_SHAPED = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 
 
 def export_onnx(
@@ -77,10 +79,10 @@ def onnx_model(
     class_names: Sequence[str] | None = None,
 ) -> onnx.ModelProto:
     """The model of :func:`export_onnx`, not yet written."""
-    shape = _input_shape(net.backbone, input_shape)
+    shape = _input_shape(net.backbone, input_shape, net.lipschitz.input_shape)
     dtype = _dtype(net.backbone)
     bounds = net.verify(shape)
-    graph = trace(net.backbone).with_shapes(shape)
+    graph = (bounds.frozen or trace(net.backbone)).with_shapes(shape)
     names = _class_names(class_names, net.num_classes)
     write = Writer()
     written = write_guarded(write, graph, bounds, "x", dtype)
@@ -169,7 +171,9 @@ def _dtype(backbone: nn.Module) -> torch.dtype:
     return dtype
 
 
-def _input_shape(backbone: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]:
+def _input_shape(
+    backbone: nn.Module, given: Sequence[int] | None, known: tuple[int, ...] | None = None
+) -> tuple[int, ...]:
     if given is not None:
         shape = tuple(int(size) for size in given)
         if not shape or min(shape) < 1:
@@ -177,7 +181,7 @@ def _input_shape(backbone: nn.Module, given: Sequence[int] | None) -> tuple[int,
                 f"input_shape={given} must hold the positive sizes of one point, without the batch."
             )
         return shape
-    found = _told_by(trace(backbone))
+    found = known or _told_by(trace(backbone))
     if found is None:
         raise InvalidInput(
             "input_shape is missing: the first layer does not tell the shape of a point, so give "
@@ -191,7 +195,8 @@ def _told_by(graph: Graph) -> tuple[int, ...] | None:
     for node in graph.nodes[1:]:
         if isinstance(node.layer, nn.Linear):
             return (node.layer.in_features,)
-        if not isinstance(node.layer, nn.Flatten | nn.Identity) and node.kind != "layer":
+        shaped = node.rule is None or node.rule.needs_shape or isinstance(node.layer, _SHAPED)
+        if shaped and not isinstance(node.layer, nn.Flatten | nn.Identity):
             return None
     return None
 

@@ -4,7 +4,8 @@ Let T be the distance between what the engine computes and the exact value at a 
 bound that ``certify`` (float64) uses there. The graph computes E with E >= T + 3 e, in float64:
 
     layer            E = (sigma E_a + gamma (g_in (||h|| + E_a) + g_out (||z|| + sigma E_a) + b)
-                          + [rounded once: u ||z||] + 4 n eta ||1||) (1 + 2^-30)
+                          + [no matrix product, so rounded once: u ||z||]
+                          + 4 (n + 1) eta ||1|| + 4 [absolute] ||1||) (1 + 2^-30)
     sum              E = E_a + E_b + u ||z||
     concatenation    E = norm of (E_a, E_b, ...)
 
@@ -40,6 +41,8 @@ _INFLATE = 1.0 + 2.0**-30
 _ONCE = 1.0 + 2.0**-20
 # Beyond, 2^-30 would not cover what the error adds to the size of a result.
 _LARGEST_GAIN = 2.0**18
+# Layers whose result is that of a matrix product in the network's own precision.
+_PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _REDUCTIONS = {"l2": "ReduceL2", "l1": "ReduceL1", "linf": "ReduceMax"}
 
 
@@ -197,7 +200,7 @@ class _Guard:
                 size = size if before is None else self.write.op("Add", size, before)
                 terms.append(self._times(size, relative * rounding.input_gain * _INFLATE))
             # Not a matrix product: computed in float64 and rounded once.
-            once = 0.0 if type(node.layer) is nn.Linear else self.unit
+            once = 0.0 if type(node.layer) in _PRODUCTS else self.unit
             gain = (relative * rounding.output_gain + once) * _INFLATE
             if gain > 0.0:
                 size = self._norm(name, node, norm)
@@ -213,7 +216,8 @@ class _Guard:
         places = 1 if known.rounding.offset_is_total else math.prod(shape[:-1])
         count = math.prod(shape)
         ones = {"l2": count**0.5, "l1": float(count), "linf": 1.0}[norm]
-        underflow = 4.0 * (known.rounding.operations + 1) * ETA[self.dtype] * ones
+        lost = (known.rounding.operations + 1) * ETA[self.dtype] + known.rounding.absolute
+        underflow = 4.0 * lost * ones
         return (relative * known.rounding.offset * places + underflow) * _INFLATE
 
     def _carried(

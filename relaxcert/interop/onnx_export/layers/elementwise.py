@@ -41,6 +41,16 @@ def leaky_relu(layer: nn.LeakyReLU, site: Site) -> str:
     return site.narrow(site.write.op("Where", negative, scaled, wide))
 
 
+@emitter(nn.PReLU)
+def prelu(layer: nn.PReLU, site: Site) -> str:
+    """x or slope x, with one slope or one a channel."""
+    slopes = layer.weight.detach().view(-1, *[1] * (len(site.before) - 1))
+    wide = site.wide()
+    scaled = site.write.op("Mul", wide, site.write.constant(slopes, site.working))
+    negative = site.write.op("Less", wide, site.write.constant(0.0, site.working))
+    return site.narrow(site.write.op("Where", negative, scaled, wide))
+
+
 @emitter(MinMax)
 def minmax(layer: MinMax, site: Site) -> str:
     """(min, max) of neighbours in dimension 1, exact; in a form that the import reads back."""
