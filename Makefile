@@ -23,7 +23,7 @@ figures: $(VENV)/.ready
 	$(BIN)/relaxcert demo --seeds 3 --out relaxcert-figures
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -38,4 +38,4 @@ bench: $(VENV)/.ready
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-json=benchmark.json
 
 clean:
-	rm -rf $(VENV) build dist relaxcert-demo relaxcert-figures runs benchmark.json
+	rm -rf $(VENV) build dist relaxcert-demo relaxcert-figures relaxcert-letters runs benchmark.json

@@ -87,6 +87,8 @@ def export(
     if vnnlib is None or data is None:
         if json:
             typer.echo(to_json({**written, "digest": net.digest}, indent=2))
+        else:
+            _show_written(written)
         return
     inputs, _ = load_points(data, net)
     chosen = inputs[:points] / scale if scale != 1.0 else inputs[:points]
@@ -96,7 +98,13 @@ def export(
     if json:
         typer.echo(to_json({**_summary(manifest, vnnlib), **written}, indent=2))
     else:
+        _show_written(written)
         _show(net, manifest, vnnlib)
+
+
+def _show_written(written: dict[str, str]) -> None:
+    for what, file in written.items():
+        console().print(f"{what} written to {file}", markup=False)
 
 
 def _write_networks(

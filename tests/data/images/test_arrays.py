@@ -93,7 +93,7 @@ def test_fashion_mnist_is_read_zipped_or_not(tmp_path, zipped):
         (b"\0\0\x0d\x03" + b"\0\0\0\x02" * 3 + bytes(8), "not an IDX file of bytes"),
         (b"\0\0\x08", "not an IDX file of bytes"),
         (
-            gzip.compress(b"\0\0\x08\x03" + b"\0\0\0\x02" * 3 + bytes(range(8)))[:-9],
+            gzip.compress(b"\0\0\x08\x03" + b"\0\0\0\x02" * 3 + bytes(range(8)), mtime=0)[:-9],
             "is it complete",
         ),
     ],
