@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relaxcert.testing import strategies
+    from relaxcert.testing.backends import BackendConformance
     from relaxcert.testing.properties import PropertyConformance
     from relaxcert.testing.rules import RuleConformance
 
 __all__ = [
+    "BackendConformance",
     "PropertyConformance",
     "RuleConformance",
     "strategies",
 ]
 
 _HOME = {
+    "BackendConformance": "relaxcert.testing.backends",
     "PropertyConformance": "relaxcert.testing.properties",
     "RuleConformance": "relaxcert.testing.rules",
 }

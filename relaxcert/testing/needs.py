@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from relaxcert.errors import RelaxcertError
-
-
-class MissingTesting(RelaxcertError, ImportError):
-    """hypothesis or pytest is not installed."""
+from relaxcert.errors import MissingExtra
 
 
 def need(module: str) -> None:
-    """Raise MissingTesting unless ``module`` (hypothesis or pytest) can be imported."""
+    """Raise MissingExtra unless ``module`` (hypothesis or pytest) can be imported."""
     if find_spec(module) is None:
-        raise MissingTesting(
+        raise MissingExtra(
             f"relaxcert.testing needs {module}, which is not installed: "
             "pip install 'relaxcert[testing]'."
         )

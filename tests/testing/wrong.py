@@ -6,10 +6,12 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-QUICK = settings(max_examples=60, derandomize=True, database=None, deadline=None)
+QUICK = settings(
+    max_examples=60, derandomize=True, database=None, deadline=None, phases=[Phase.generate]
+)
 
 
 def example(name: str):
