@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from relaxcert.testing import strategies
     from relaxcert.testing.backends import BackendConformance
+    from relaxcert.testing.networks import NetworkConformance
     from relaxcert.testing.properties import PropertyConformance
     from relaxcert.testing.rules import RuleConformance
 
 __all__ = [
     "BackendConformance",
+    "NetworkConformance",
     "PropertyConformance",
     "RuleConformance",
     "strategies",
@@ -24,6 +26,7 @@ __all__ = [
 
 _HOME = {
     "BackendConformance": "relaxcert.testing.backends",
+    "NetworkConformance": "relaxcert.testing.networks",
     "PropertyConformance": "relaxcert.testing.properties",
     "RuleConformance": "relaxcert.testing.rules",
 }

@@ -75,7 +75,7 @@ def rule_of(layer: nn.Module, shape: tuple[int, ...]) -> Rule[Any]:
     Raises:
         UnsupportedLayer: there is none.
     """
-    return rule_for(layer, "")
+    return rule_for(layer, "").at(shape)
 
 
 def bound_of(layer: nn.Module, shape: tuple[int, ...], norm: Norm) -> float:

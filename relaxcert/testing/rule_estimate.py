@@ -135,7 +135,7 @@ def _allowed(rounding: Rounding, hidden: Tensor, output: Tensor, order: float) -
     """gamma_n (input_gain ||h|| + output_gain ||z|| + offset) + n eta ||ones||; (batch,)."""
     n = rounding.operations
     gamma = n * _UNIT / (1.0 - n * _UNIT)
-    places = prod(output.shape[1:-1])
+    places = 1 if rounding.offset_is_total else prod(output.shape[1:-1])
     total = rounding.offset * places
     if rounding.input_gain:
         total = total + rounding.input_gain * _norms(hidden, order)

@@ -9,14 +9,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from relaxcert.errors import RelaxcertError
 
 
 class ConformanceFailure(AssertionError):
     """What is tested does not do what the library relies on; says what, and for which input."""
+
+
+class BrokenCertificate(ConformanceFailure):
+    """A certificate that is wrong, with the point x and, where known, the x' that break it.
+
+    Attributes:
+        point: x, (...).
+        witnesses: the x' that together break it, (points, ...), or None.
+    """
+
+    def __init__(self, message: str, point: Tensor, witnesses: Tensor | None) -> None:
+        super().__init__(message)
+        self.point = point.detach().double().cpu()
+        self.witnesses = None if witnesses is None else witnesses.detach().double().cpu()
 
 
 def require(condition: object, message: str) -> None:
@@ -35,13 +50,14 @@ def refuses(error: type[RelaxcertError], call: Callable[[], object], message: st
 
 
 def for_all(
-    *strategies: st.SearchStrategy[Any], share: float = 1.0
+    *strategies: st.SearchStrategy[Any], share: float = 1.0, shrink: bool = True
 ) -> Callable[[Callable[..., None]], int]:
     """Run the decorated function at once on examples from the strategies.
 
     Args:
         strategies: one for each argument of the function.
         share: of the examples of the profile in force, for expensive checks; at least five.
+        shrink: whether a failing example is made smaller; not where it is only a seed.
 
     Returns:
         How many examples ran, in place of the function.
@@ -56,8 +72,11 @@ def for_all(
             check(*drawn)
 
         counted.__name__ = counted.__qualname__ = check.__name__
-        examples = max(5, round(settings.default.max_examples * share))  # pyright: ignore
+        profile = settings.get_profile(settings.get_current_profile_name())
+        examples = max(5, round(profile.max_examples * share))
+        phases = [phase for phase in profile.phases if shrink or phase != Phase.shrink]
         search = settings(
+            phases=phases,
             deadline=None,
             max_examples=examples,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.nested_given],

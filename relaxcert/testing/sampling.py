@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
@@ -93,12 +93,13 @@ class Violation:
     Attributes:
         index: which point of the batch.
         point: x, (*shape), float64.
-        witness: x', (*shape), a point of a ball of the property at which it is (also) broken.
+        witnesses: x', (points, *shape): together they break it; one, unless each prefix length
+            has to be broken at a point of its own.
     """
 
     index: int
     point: Tensor
-    witness: Tensor
+    witnesses: Tensor
 
 
 def violations(
@@ -127,38 +128,45 @@ def violations(
     for index in chosen:
         if bool(certificates.certified[index]):
             point = inputs[index].double()
-            witness = broken_at(net.prop, backbone, point, seed)
-            if witness is not None:
-                found.append(Violation(index, point, witness))
+            witnesses = broken_at(net.prop, backbone, point, seed)
+            if witnesses is not None:
+                found.append(Violation(index, point, witnesses))
     return found
 
 
 def broken_at(prop: Property, backbone: nn.Module, point: Tensor, seed: int) -> Tensor | None:
-    """A sampled x' at which ``prop`` (also) breaks around ``point``, or None if it holds on all."""
-    logits: dict[Ball, list[tuple[Fraction, ...]]] = {}
-    samples: dict[Ball, Tensor] = {}
+    """Sampled x', (points, *shape), that together break ``prop`` around ``point``; None if none do.
+
+    As few as it takes: where one k must serve the whole ball, each k may break at its own x'.
+    """
+    balls = dict.fromkeys(prop.balls)
+    samples = {ball: points_of_ball(backbone, point, ball, seed) for ball in balls}
+    every = torch.cat([point[None], *samples.values()])
     with torch.no_grad():
-        (centre,) = exact_rows(backbone(point[None]))
-    for ball in dict.fromkeys(prop.balls):
-        samples[ball] = points_of_ball(backbone, point, ball, seed)
-        with torch.no_grad():
-            logits[ball] = [centre, *exact_rows(backbone(samples[ball]))]
-    if holds(prop, centre, logits.__getitem__):
+        centre, *logits = exact_rows(backbone(every))
+    owners = [ball for ball, points in samples.items() for _ in range(len(points))]
+
+    def breaks(chosen: Sequence[int]) -> bool:
+        def logits_in(ball: Ball) -> list[tuple[Fraction, ...]]:
+            return [centre, *(logits[i] for i in chosen if owners[i] == ball)]
+
+        return not holds(prop, centre, logits_in)
+
+    if not breaks(range(len(owners))):
         return None
-    return _first_break(prop, centre, samples, logits, point)
+    return every[1:][_fewest(list(range(len(owners))), breaks)]
 
 
-def _first_break(
-    prop: Property,
-    centre: tuple[Fraction, ...],
-    samples: dict[Ball, Tensor],
-    logits: dict[Ball, list[tuple[Fraction, ...]]],
-    point: Tensor,
-) -> Tensor:
-    for ball, points in samples.items():
-        for row, values in zip(points, logits[ball][1:], strict=True):
-            if not holds(prop, centre, lambda _, values=values: [values]):
-                return row
-    # The order at x alone breaks it, or each prefix length is broken at a point of its own.
-    first = next(iter(samples.values()))
-    return first[0] if len(first) else point
+def _fewest(chosen: list[int], breaks: Callable[[Sequence[int]], bool]) -> list[int]:
+    """A subset that still breaks, from which nothing more can be left out."""
+    size = max(1, len(chosen) // 2)
+    while chosen and size:
+        start = 0
+        while start < len(chosen):
+            rest = chosen[:start] + chosen[start + size :]
+            if breaks(rest):
+                chosen = rest
+            else:
+                start += size
+        size //= 2
+    return chosen

@@ -1,0 +1,1 @@
+"""What ``pytest --pyargs relaxcert.checks`` runs: the checks of one network on given points."""
