@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
 from math import prod
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from relaxcert.errors import InvalidWeights
 from relaxcert.lipschitz.matrix import ORDER
+from relaxcert.lipschitz.registry import Rule
 from relaxcert.spec.ball import Norm
 from relaxcert.testing.exact import at_least_induced_norm, tensor_of
 from relaxcert.testing.rule_case import (
@@ -100,16 +102,16 @@ class RuleBound(RuleCase):
                     )
 
     def test_weights_that_are_not_finite_have_no_bound(self) -> None:
-        """NaN and infinity in any parameter raise InvalidWeights."""
+        """NaN and infinity in any parameter raise InvalidWeights (or ``rounding`` does)."""
         for bad in (math.nan, math.inf):
             layer = self.layer(self.seeds[0])
             norm = self.supported_norms(layer)[0]
-            verified = partial(rule_of(layer, self.input_shape).verified, layer, norm)
+            proved = partial(_proved, rule_of(layer, self.input_shape), layer, norm)
             for name, parameter in layer.named_parameters():
                 kept = parameter.detach().clone()
                 with torch.no_grad():
                     parameter.view(-1)[0] = bad
-                refuses(InvalidWeights, verified, f"{name} of {layer} holds {bad}")
+                refuses(InvalidWeights, proved, f"{name} of {layer} holds {bad}")
                 with torch.no_grad():
                     parameter.copy_(kept)
 
@@ -131,6 +133,10 @@ class RuleBound(RuleCase):
             f"{layer} moves {start.flatten().tolist()} and {ends[worst].tolist()} apart by "
             f"{float(moved[worst])} from {float(step[worst])} in {norm}, but its bound is {bound}.",
         )
+
+
+def _proved(rule: Rule[Any], layer: nn.Module, norm: Norm) -> object:
+    return rule.verified(layer, norm), rule.rounding(layer, norm)
 
 
 def affine_matrix(layer: nn.Module, shape: tuple[int, ...]) -> Tensor | None:
