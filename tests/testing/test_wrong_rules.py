@@ -108,6 +108,9 @@ class AcceptsNaN(LinearRule):
             return Bound(float("inf"), "why not")
         return super().verified(layer, norm)
 
+    def rounding(self, layer, norm):
+        return Rounding(operations=layer.in_features + 1)
+
 
 class NaNAtZero(LinearRule):
     def estimate(self, layer, norm, iterate):
