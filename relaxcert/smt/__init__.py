@@ -4,6 +4,7 @@
 ``encodes`` an encoder for a layer of one's own.
 """
 
+from relaxcert.smt import spatial as spatial  # registers its encoders
 from relaxcert.smt.branch import Effort, decide
 from relaxcert.smt.crosscheck import CrossCheck, crosscheck
 from relaxcert.smt.encoders import Gate, encodes

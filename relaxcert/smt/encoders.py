@@ -139,8 +139,8 @@ def scale(layer: Scale, shape: Shape) -> Iterator[Step]:
 @encodes(InputNormalisation)
 def normalisation(layer: InputNormalisation, shape: Shape) -> Iterator[Step]:
     """(v - mean) / std with the stored mean and std; the quotient is exact."""
-    mean = _fractions(layer.mean.expand(shape))
-    std = _fractions(layer.std.expand(shape))
+    mean = flat_fractions(layer.mean.expand(shape))
+    std = flat_fractions(layer.std.expand(shape))
     yield diagonal([1 / s for s in std], [-m / s for m, s in zip(mean, std, strict=True)])
 
 
@@ -171,7 +171,7 @@ def absolute(layer: Abs, shape: Shape) -> Iterator[Step]:
 @encodes(Diagonal)
 def diagonal_layer(layer: Diagonal, shape: Shape) -> Iterator[Step]:
     """factors * v, broadcast against one input."""
-    factors = _fractions(layer.factors.expand(shape))
+    factors = flat_fractions(layer.factors.expand(shape))
     yield diagonal(factors, [Fraction(0)] * len(factors))
 
 
@@ -243,5 +243,6 @@ def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
     return tensor.detach().double().numpy()
 
 
-def _fractions(tensor: Tensor) -> list[Fraction]:
+def flat_fractions(tensor: Tensor) -> list[Fraction]:
+    """The exact values of a tensor, flattened."""
     return [Fraction(value) for value in tensor.detach().double().flatten().tolist()]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from relaxcert.errors import InvalidInput, InvalidWeights, UnsupportedLayer
 from relaxcert.lipschitz.graph import Graph, Node
+from relaxcert.lipschitz.materialised import materialised
 from relaxcert.lipschitz.tracing import trace
 from relaxcert.smt.affine import Affine, stacked
 from relaxcert.smt.encoders import Gate, Shape, Step, encoder_for, refuse_smooth
@@ -38,7 +39,8 @@ def exact_network(backbone: nn.Module, input_shape: Sequence[int]) -> ExactNetwo
     for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers()):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise InvalidWeights(f"{name} holds NaN or infinite values: nothing can be encoded.")
-    on_cpu = copy.deepcopy(backbone).to("cpu", torch.float64).eval()
+    # The numbers that a parametrisation computes now, as certify takes them.
+    on_cpu = copy.deepcopy(materialised(backbone)).to("cpu", torch.float64).eval()
     graph = trace(on_cpu).with_shapes(shape)
     check_size(graph)
     return _Builder(graph).build()

@@ -50,6 +50,33 @@ CASES = {
         flat(InvertibleDownsampling(), Permute(0, 2, 3, 1), nn.ReLU(), features=16),
         (1, 4, 4),
     ),
+    "convolution": (
+        flat(
+            nn.Conv2d(2, 4, 3, stride=2, padding=1),
+            MinMax(),
+            nn.ConvTranspose2d(4, 2, 2, groups=2),
+            nn.LeakyReLU(0.1),
+            features=32,
+        ),
+        (2, 5, 5),
+    ),
+    "pooling": (
+        flat(
+            nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True),
+            nn.AvgPool2d(2, stride=1, padding=1, count_include_pad=False),
+            nn.ZeroPad2d(1),
+            nn.AdaptiveMaxPool2d(3),
+            features=18,
+        ),
+        (2, 6, 6),
+    ),
+    "prelu": (nn.Sequential(nn.Linear(4, 6), nn.PReLU(6), nn.Linear(6, 3)), (4,)),
+    "parametrised": (
+        nn.Sequential(
+            nn.utils.parametrizations.spectral_norm(nn.Linear(4, 6)), nn.ReLU(), nn.Linear(6, 3)
+        ).eval(),
+        (4,),
+    ),
     "rows": (flat(nn.Linear(3, 2), nn.ReLU(), features=8), (4, 3)),
 }
 
@@ -69,6 +96,26 @@ def test_logits_agree_with_torch(name):
         assert logits_fault(network, exact_point, computed) == ""
         # Half a unit of the last place of float32 off is a fault.
         assert logits_fault(network, exact_point, [v * (1 + 2**-25) for v in computed])
+
+
+def test_batch_norm_where_its_root_is_rational_else_refused():
+    backbone = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3, eps=0.25), nn.Linear(3, 2)).double()
+    backbone[1].running_var.copy_(torch.tensor([2.0, 0.75, 0.0]))  # roots 1.5, 1, 0.5
+    backbone[1].running_mean.copy_(torch.tensor([1.0, -2.0, 0.5]))
+    backbone.eval()
+    network = exact_network(backbone, (2,))
+    point = torch.tensor([[0.5, -1.25]], dtype=torch.float64)
+    computed = backbone(point)[0].tolist()
+    assert logits_fault(network, tuple(map(Fraction, point[0].tolist())), computed) == ""
+    backbone[1].running_var.fill_(1.0)
+    with pytest.raises(UnsupportedLayer, match="no rational number here"):
+        exact_network(backbone, (2,))
+
+
+def test_padding_that_adds_weights_up_is_refused():
+    backbone = flat(nn.Conv1d(1, 1, 3, padding=1, padding_mode="circular"), features=2)
+    with pytest.raises(UnsupportedLayer, match=r"use zero padding|circular"):
+        exact_network(backbone, (1, 2))
 
 
 def test_dropout_is_off_and_the_network_is_left_alone():
