@@ -15,6 +15,7 @@ from relaxcert.lipschitz.materialised import materialised
 from relaxcert.lipschitz.network import NetworkLipschitz
 from relaxcert.lipschitz.registry import Bound, Rounding, Rule, rule, supported
 from relaxcert.lipschitz.spectral import verified_spectral_norm
+from relaxcert.lipschitz.tightness_report import Tightness, tightness
 from relaxcert.lipschitz.verified import LayerBound, VerifiedBounds, fingerprint, verify
 
 __all__ = [
@@ -23,12 +24,14 @@ __all__ = [
     "NetworkLipschitz",
     "Rounding",
     "Rule",
+    "Tightness",
     "VerifiedBounds",
     "conventional_products",
     "fingerprint",
     "materialised",
     "rule",
     "supported",
+    "tightness",
     "verified_spectral_norm",
     "verify",
 ]

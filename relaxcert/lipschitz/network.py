@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from relaxcert.errors import InvalidInput, UnsupportedPrecision
 from relaxcert.lipschitz.arithmetic import convolutions_are_conventional
 from relaxcert.lipschitz.estimate import estimated_totals
+from relaxcert.lipschitz.folding import is_foldable
 from relaxcert.lipschitz.graph import Graph
 from relaxcert.lipschitz.pairs import EstimatedPairs, Pairs, TablePairs
 from relaxcert.lipschitz.rules import pairs_of_any_map
@@ -98,6 +99,9 @@ class NetworkLipschitz(nn.Module):
         self.tight = self.tight if tight is None else tight
         fits = known is not None and (shape is None or known.covers(shape))
         fits = fits and known is not None and known.tight == self.tight
+        # Bounds for any shape were proved without folding, for which shapes must be known.
+        if fits and known is not None and known.input_shape is None and shape is not None:
+            fits = not is_foldable(graph)
         unchanged_graph = graph is self._graph_of_proof
         if known is None or not fits or not known.still_hold(backbone, graph, unchanged_graph):
             self.present = None

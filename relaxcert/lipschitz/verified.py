@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,8 +13,9 @@ from torch import Tensor, nn
 
 from relaxcert.errors import InvalidInput, UnsupportedLayer, UnsupportedPrecision
 from relaxcert.lipschitz.arithmetic import check_arithmetic
-from relaxcert.lipschitz.directed import UNIT, add_up, multiply_up, up
-from relaxcert.lipschitz.graph import Graph, Node
+from relaxcert.lipschitz.directed import UNIT, multiply_up
+from relaxcert.lipschitz.folding import Folding, is_foldable
+from relaxcert.lipschitz.graph import Graph
 from relaxcert.lipschitz.materialised import materialised
 from relaxcert.lipschitz.matrix import checked_matrix, pair_distances, row_norms
 from relaxcert.lipschitz.pairs import (
@@ -25,7 +25,8 @@ from relaxcert.lipschitz.pairs import (
     TablePairs,
     VerifiedRows,
 )
-from relaxcert.lipschitz.registry import Bound, Rounding
+from relaxcert.lipschitz.propagation import NodeBound, node_bounds
+from relaxcert.lipschitz.registry import Bound
 from relaxcert.lipschitz.rules import constant_of_any_map, pairs_of_any_map
 from relaxcert.lipschitz.tracing import trace
 from relaxcert.spec.ball import Norm
@@ -42,26 +43,6 @@ class LayerBound:
     method: str
     verified: bool
     total: float
-
-
-@dataclass(frozen=True, slots=True)
-class NodeBound:
-    """What is known of one node of the graph in one norm.
-
-    Attributes:
-        bound: of the node itself as a map of its operand (input, sum, concatenation: 1).
-        rounding: of the node itself.
-        total: upper bound of the constant of the map from the network's input to here.
-    """
-
-    bound: Bound
-    rounding: Rounding
-    total: float
-
-    @property
-    def passes(self) -> bool:
-        """Whether errors pass through as they are: constant 1, no rounding."""
-        return self.bound.value == 1.0 and self.rounding.operations == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +174,9 @@ def verify(
     graph = _with_shape(trace(on_cpu), input_shape)
     if tight:
         graph = graph.tightened()
+    folding = Folding(graph, tight=tight)
     proved: dict[Norm, NormBounds] = {
-        norm: _in_norm(graph, norm, num_classes, device) for norm in dict.fromkeys(norms)
+        norm: _in_norm(graph, norm, num_classes, device, folding) for norm in dict.fromkeys(norms)
     }
     exact = graph if device.type == "cpu" else trace(copy.deepcopy(on_cpu).to(device))
     return VerifiedBounds(
@@ -205,14 +187,14 @@ def verify(
         norms=proved,
         last=_last_layer(graph, device),
         num_classes=num_classes,
-        input_shape=input_shape if graph.needs_shape else None,
+        input_shape=graph.nodes[0].shape,
         frozen=None if plain is backbone else trace(plain.eval()),
         tight=tight,
     )
 
 
 def _with_shape(graph: Graph, input_shape: tuple[int, ...] | None) -> Graph:
-    if not graph.needs_shape:
+    if not graph.needs_shape and (input_shape is None or not is_foldable(graph)):
         return graph
     if input_shape is None:
         needing = next(n for n in graph.layers if n.rule is not None and n.rule.needs_shape)
@@ -273,10 +255,10 @@ def _same_numbers(live: Tensor, kept: Tensor) -> bool:
     return bool((one == other).all())
 
 
-def _in_norm(graph: Graph, norm: Norm, num_classes: int, device: torch.device) -> NormBounds:
-    body: list[NodeBound] = []
-    for node in graph.body:
-        body.append(_node_bound(node, norm, body))
+def _in_norm(
+    graph: Graph, norm: Norm, num_classes: int, device: torch.device, folding: Folding
+) -> NormBounds:
+    body = node_bounds(graph, norm, folding)
     rows = [
         LayerBound(node.name, node.title, norm, b.bound.value, b.bound.method, True, b.total)
         for node, b in zip(graph.body, body, strict=True)
@@ -288,9 +270,7 @@ def _in_norm(graph: Graph, norm: Norm, num_classes: int, device: torch.device) -
         method = f"{last.method}; certificates use per-pair row distances"
         total = multiply_up(product, last.value)
         rows.append(LayerBound(graph.last.name, "Linear", norm, last.value, method, True, total))
-    return NormBounds(
-        tuple(rows), tuple(body), product, _distances(graph, norm, num_classes, device)
-    )
+    return NormBounds(tuple(rows), body, product, _distances(graph, norm, num_classes, device))
 
 
 def _distances(graph: Graph, norm: Norm, num_classes: int, device: torch.device) -> Pairs:
@@ -304,41 +284,6 @@ def _distances(graph: Graph, norm: Norm, num_classes: int, device: torch.device)
     if many:
         return VerifiedRows(weight.to(device), norm)
     return TablePairs(pair_distances(weight, norm).to(device))
-
-
-def _node_bound(node: Node, norm: Norm, before: list[NodeBound]) -> NodeBound:
-    """The bound of a node and of the whole map that ends in it.
-
-    Layer: L L_a. Sum: ||a(x) + b(x) - a(y) - b(y)|| <= (L_a + L_b) ||x - y||. Concatenation: the
-    norm of (L_a, L_b, ...), because the norm of a whole is that of the norms of its parts.
-    """
-    totals = [before[place].total for place in node.operands]
-    if node.kind == "layer" and node.rule is not None:
-        bound: Bound = node.rule.verified(node.layer, norm)
-        rounding: Rounding = node.rule.rounding(node.layer, norm)
-        return NodeBound(bound, rounding, multiply_up(bound.value, totals[0]))
-    if node.kind == "sum":
-        # One operation, relative to its result; sums never underflow.
-        summed = Bound(1.0, "sum of the bounds of both operands")
-        return NodeBound(summed, Rounding(operations=1, output_gain=1.0), add_up(*totals))
-    if node.kind == "concatenation":
-        joined = Bound(1.0, f"{norm} norm of the bounds of all operands")
-        return NodeBound(joined, Rounding(), joined_up(totals, norm))
-    return NodeBound(Bound(1.0, "the input"), Rounding(), 1.0)
-
-
-def joined_up(parts: list[float], norm: Norm) -> float:
-    """Upper bound of the norm of a vector whose parts have these norms."""
-    if norm == "linf":
-        return max(parts)
-    if norm == "l1":
-        return add_up(*parts)
-    largest = max(parts)
-    if largest in (0.0, math.inf):
-        return largest
-    shares = [up(part / largest) for part in parts]
-    squares = [max(multiply_up(share, share), 2.0**-1000) for share in shares]
-    return multiply_up(largest, up(math.sqrt(add_up(*squares))))
 
 
 def _last_layer(graph: Graph, device: torch.device) -> LastLayer | None:

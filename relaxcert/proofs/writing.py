@@ -22,7 +22,7 @@ from relaxcert.errors import InvalidInput, UnsupportedLayer
 from relaxcert.files import write_atomically
 from relaxcert.heads.certificates import Certificates
 from relaxcert.heads.gloronet import GloRoNet
-from relaxcert.lipschitz.verified import fingerprint
+from relaxcert.lipschitz.verified import NormBounds, fingerprint
 from relaxcert.nn.architecture import describe
 from relaxcert.proofs.chain import check_provable, leaves, matrices_of
 from relaxcert.proofs.witness import spectral_witness
@@ -103,6 +103,7 @@ def _bounds(net: GloRoNet, point: Tensor) -> Iterator[dict[str, Any]]:
     """One line for each layer and norm whose constant is not 1 by definition."""
     matrices = matrices_of(net.backbone, point)
     for norm, proved in net.verify().norms.items():
+        _refuse_other_than_a_product(proved)
         known = {id(net.backbone.get_submodule(row.path)): row.bound for row in proved.rows}
         for path, layer in leaves(net.backbone):
             if not layer.state_dict():
@@ -123,6 +124,18 @@ def _bounds(net: GloRoNet, point: Tensor) -> Iterator[dict[str, Any]]:
                 "exponent": 0 if factor is None else factor.exponent,
                 "factor": None if factor is None else base64.b64encode(factor.packed()).decode(),
             }
+
+
+def _refuse_other_than_a_product(proved: NormBounds) -> None:
+    """A checker multiplies the bounds of the layers; what was bounded otherwise it cannot follow."""
+    joined = [row.path for row in proved.rows if row.kind in ("sum", "concatenation")]
+    body = proved.rows[: len(proved.body) - 1]
+    if joined or proved.product * (1.0 + 1e-12) < math.prod(row.bound for row in body):
+        where = f" (backbone.{joined[0]})" if joined else " (consecutive linear layers as one map)"
+        raise UnsupportedLayer(
+            f"the bound of this network is no product of those of its layers{where}, which a proof "
+            "cannot say yet: merge linear layers that follow each other, or certify without proof."
+        )
 
 
 def _points(certificates: Certificates, hashes: list[bytes]) -> Iterator[dict[str, Any]]:

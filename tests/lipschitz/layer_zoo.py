@@ -44,7 +44,7 @@ def randomised(layer: nn.Module, rng: random.Random) -> nn.Module:
             if not tensor.is_floating_point():
                 continue
             values = torch.randn(tensor.shape, dtype=torch.float64, generator=generator)
-            positive = name in ("running_var", "std")
+            positive = name.rpartition(".")[2] in ("running_var", "std")
             # Numbers of float32, so that the layer may also run in it.
             tensor.copy_((values.abs() + 0.01 if positive else values).float())
     return layer

@@ -10,7 +10,7 @@ from torch import nn
 
 from relaxcert.errors import InvalidInput, StaleBounds, UnsupportedLayer
 from relaxcert.heads import GloRoNet
-from relaxcert.lipschitz import registry, verified
+from relaxcert.lipschitz import propagation, registry
 from relaxcert.lipschitz.forward import forward_with_error
 from relaxcert.lipschitz.network import NetworkLipschitz
 from relaxcert.lipschitz.tracing import trace
@@ -99,14 +99,14 @@ def test_two_identities_have_the_known_constant(joined, norm, wanted):
 
 def test_the_larger_in_place_of_the_sum_is_found(monkeypatch):
     backbone = identities("sum")
-    monkeypatch.setattr(verified, "add_up", max)
+    monkeypatch.setattr(propagation, "add_up", max)
     assert verify(backbone, ["l2"], 2).norms["l2"].product < 1.1
     assert largest_excess_of_identity(backbone, verify(backbone, ["l2"], 2)) > 1.9
 
 
 def test_the_larger_in_place_of_the_root_of_squares_is_found(monkeypatch):
     backbone = identities("concatenation")
-    monkeypatch.setattr(verified, "joined_up", lambda parts, norm: max(parts))
+    monkeypatch.setattr(propagation, "joined_up", lambda parts, norm: max(parts))
     assert verify(backbone, ["l2"], 4).norms["l2"].product < 1.1
 
 
