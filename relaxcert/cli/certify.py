@@ -52,6 +52,10 @@ def certify(
         typer.Option(help="File of certificates with witnesses, for relaxcert check."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Points at a time.")] = 4096,
+    deployed: Annotated[
+        str | None,
+        typer.Option(help="float32 or float64: level D, for what is computed in that format."),
+    ] = None,
     require_vra: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Exit with status 1 if the VRA is below this."),
@@ -61,7 +65,7 @@ def certify(
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
-    """Certify points (level R): a table, a verdict a point, a summary.
+    """Certify points (level R, or D with --deployed): a table, a verdict a point, a summary.
 
     The Lipschitz bounds are proved anew from the weights; none is read from the file.
 
@@ -86,7 +90,7 @@ def certify(
         raise InvalidInput("--require-vra needs labels: give a .npz file with x and y.")
     started = time.perf_counter()
     inputs = inputs / scale if scale != 1.0 else inputs
-    certificates = _stream(loaded.net, inputs, batch_size)
+    certificates = _stream(loaded.net, inputs, batch_size, deployed)
     seconds = time.perf_counter() - started
     figures = None if labels is None else figures_of(certificates, labels)
     summary = summary_of(
@@ -111,13 +115,13 @@ def certify(
         raise NotMet(f"VRA {figures.vra:.4f} is below the required {require_vra:.4f}")
 
 
-def _stream(net: GloRoNet, inputs: Tensor, batch_size: int) -> Certificates:
+def _stream(net: GloRoNet, inputs: Tensor, batch_size: int, deployed: str | None) -> Certificates:
     target = next(net.backbone.parameters(), torch.empty(0)).device
     batches: list[Certificates] = []
     with bar() as progress:
         task = progress.add_task("certifying", total=len(inputs))
         for chosen in inputs.split(batch_size):
-            batches.append(net.certify(chosen.to(target)))
+            batches.append(net.certify(chosen.to(target), deployed=deployed))
             progress.advance(task, len(chosen))
     return concatenate(batches)
 
@@ -140,7 +144,7 @@ def _show(
     rows = [[str(points), str(certified), *(_cells(certificates, figures))]]
     clean = clean_accuracy_name(certificates.prop)
     columns = ("points", "certified", "VRA", "rejection rate", clean, "top-1 accuracy")
-    screen.print(table(f"{model}: level R", columns, rows))
+    screen.print(table(f"{model}: level {certificates.level}", columns, rows))
     for k in sorted(set(certificates.k[certificates.certified].tolist())):
         count = int((certificates.certified & (certificates.k == k)).sum())
         screen.print(f"  {count} points with a set of {k}" if k else f"  {count} without a set")

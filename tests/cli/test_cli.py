@@ -507,3 +507,25 @@ def test_an_uncovered_class_is_one_line_of_warning(tmp_path):
     assert lines
     assert all(line.startswith("warning: ") for line in lines)
     assert "no affinity set" in lines[0]
+
+
+def test_bounds_are_set_beside_the_steepest_slope_found(run, model):
+    shown = json.loads(run("bounds", model, "--tightness", "--data", "landsat:test", "--json").out)
+    (row,) = shown["tightness"]
+    assert row["norm"] == "l2"
+    assert 1.0 <= row["ratio"] < 20.0
+    assert row["bound"] == pytest.approx(row["ratio"] * row["found"])
+    plain = run("bounds", model, "--tightness")
+    assert plain.status == 0
+    assert "steepest slope found" in plain.out
+
+
+def test_level_d_is_asked_for_by_deployed(run, model):
+    options = ("--data", "landsat:test", "--json")
+    real = json.loads(run("certify", model, *options).out)
+    single = json.loads(run("certify", model, *options, "--deployed", "float32").out)
+    assert (real["level"], single["level"]) == ("R", "D(float32)")
+    assert 0 < single["certified"] <= real["certified"]
+    refused = run("certify", model, *options, "--deployed", "bfloat16")
+    assert refused.status == 2
+    assert "bfloat16" in refused.err

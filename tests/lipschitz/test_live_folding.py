@@ -12,7 +12,7 @@ from relaxcert.nn import Residual
 from tests.lipschitz.test_folding import CASES, made
 
 
-def converged(net: nn.Sequential, shape: tuple[int, ...], rounds: int = 1500) -> NetworkLipschitz:
+def converged(net: nn.Sequential, shape: tuple[int, ...], rounds: int = 700) -> NetworkLipschitz:
     kept = NetworkLipschitz(net, ["l2"], 2, shape)
     for _ in range(rounds):
         kept.estimated(shape)

@@ -1,6 +1,7 @@
 """Random search over layers of all kinds: bounds against the layer's own matrix, or its moves.
 
-Quick: a few hundred layers. ``pytest -m slow tests/lipschitz/test_random_layers.py`` runs 6,000
+Quick: a few hundred layers. ``RELAXCERT_LONG=1 pytest tests/lipschitz/test_random_layers.py`` runs
+6,000
 (recorded: no violation; 24 kinds, 250 layers each).
 """
 
@@ -15,6 +16,7 @@ from torch import nn
 from relaxcert.lipschitz import rules_normalisation, rules_pooling
 from relaxcert.lipschitz.matrix import ORDER
 from tests.lipschitz.layer_zoo import KINDS, LINEAR_KINDS, dense, random_case, rule_at
+from tests.long import long_search
 from tests.networks import NORMS, directions, randn
 
 # The reference is computed in float64: a matrix norm to about 1e-13, a ratio of moves to 1e-11.
@@ -69,7 +71,7 @@ def test_no_bound_is_below_the_truth(name):
     assert violations(name, 12, 0) == []
 
 
-@pytest.mark.slow
+@long_search
 @pytest.mark.parametrize("shard", range(10))
 @pytest.mark.parametrize("name", list(KINDS))
 def test_no_bound_is_below_the_truth_at_length(name, shard):
