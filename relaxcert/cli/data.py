@@ -32,7 +32,8 @@ from relaxcert.interop.nnet import NNet
 from relaxcert.report.verdicts import to_json
 
 app = typer.Typer(
-    help="Make labelled samples (ACAS Xu from a network, HCAS from scratch); check image sets."
+    help="Make labelled samples (ACAS Xu from a network, HCAS from scratch); check image sets.\n\n"
+    "Example: [bold]relaxcert data hcas --out hcas[/bold]"
 )
 app.command("check")(check)
 

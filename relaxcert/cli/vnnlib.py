@@ -24,7 +24,10 @@ _SMT = {Answer.CERTIFIED: "unsat", Answer.FALSIFIED: "sat", Answer.UNKNOWN: "unk
 
 @app.callback()
 def vnnlib() -> None:
-    """Judge VNN-LIB files."""
+    """Judge VNN-LIB files.
+
+    Example: [bold]relaxcert vnnlib check network.onnx prop_3.vnnlib[/bold]
+    """
 
 
 @app.command()

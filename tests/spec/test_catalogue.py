@@ -76,6 +76,7 @@ EPS = {
     "tiny-imagenet": Fraction(36, 255),
     "landsat": Fraction(3, 100),
     "letter": Fraction(3, 100),
+    "fashion-mnist": Fraction(1, 2),
 }
 SIZES = {
     "acasxu": 5,
@@ -84,6 +85,7 @@ SIZES = {
     "tiny-imagenet": 200,
     "landsat": 6,
     "letter": 26,
+    "fashion-mnist": 10,
 }
 
 
