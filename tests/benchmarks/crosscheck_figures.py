@@ -156,7 +156,7 @@ def acasxu() -> None:
     folder = Path(os.environ["ACASXU"])
     read = read_nnet(folder / "ACASXU_run2a_1_1_batch_2000.nnet")
     exact = exact_network(read.network, (5,))
-    low, high = read.normalise(read.minimum), read.normalise(read.maximum)
+    low, high = read.normalise(torch.stack([read.minimum, read.maximum]))
     generator = torch.Generator().manual_seed(1)
     points = exact_points(low + (high - low) * torch.rand(50, 5, generator=generator).double())
     for eps in ("0.001", "0.002", "0.005", "0.01", "0.02"):
