@@ -7,6 +7,9 @@ import os
 import torch
 from hypothesis import settings
 
+# Where relaxcert is installed its entry point names the same plugin, which is then loaded once.
+pytest_plugins = ["relaxcert.testing.plugin"]
+
 torch.set_num_threads(1)
 
 settings.register_profile("default", deadline=None)

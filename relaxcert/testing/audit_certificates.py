@@ -21,10 +21,10 @@ from relaxcert.lipschitz.matrix import DUAL_ORDER
 from relaxcert.spec import reference
 from relaxcert.spec.ball import Ball
 from relaxcert.spec.formula import lower_bound
-from relaxcert.spec.prefix import PrefixProperty
+from relaxcert.spec.prefix import Local, PrefixProperty
 from relaxcert.spec.property import Property
 from relaxcert.spec.ranking import Ranking
-from relaxcert.testing.exact import exact_rows
+from relaxcert.testing.exact import exact_rows, exact_vector, forward
 from relaxcert.testing.property_head import same_links
 from relaxcert.testing.property_meaning import leaves_of
 from relaxcert.testing.running import BrokenCertificate, ConformanceFailure, for_all, require
@@ -223,6 +223,31 @@ def check_forward(net: GloRoNet, points: Tensor) -> int:
     close = torch.allclose(alone, certificates.margin[:8], rtol=1e-9, atol=1e-9, equal_nan=True)
     require(close, "margins depend on the batch that a point is in.")
     return int(answered.sum())
+
+
+def check_exact_margins(net: GloRoNet, points: Tensor) -> int:
+    """With a ball of almost no size, margins lie at or below the exact differences of logits.
+
+    They are computed in floating point and rounded down; without that, about half of them would
+    lie above. The exact logits are those of Fractions. Returns how many margins were compared.
+
+    Raises:
+        BrokenCertificate: a margin exceeds the exact one.
+        UnsupportedLayer: a layer has no exact evaluation.
+    """
+    tiny = GloRoNet(net.backbone, Local(eps=Fraction(1, 10**60)), net.num_classes)
+    margins = tiny.certify(points).margin
+    for index, point in enumerate(points):
+        logits = forward(net.backbone, exact_vector(point))
+        highest, second = sorted(logits)[:-3:-1]
+        if Fraction(float(margins[index])) > highest - second:
+            raise BrokenCertificate(
+                f"the margin of point {index} is {float(margins[index])!r}, but exactly it is "
+                f"{float(highest - second)!r}: rounding is not counted.",
+                point,
+                None,
+            )
+    return len(points)
 
 
 def check_radii(net: GloRoNet, points: Tensor) -> int:

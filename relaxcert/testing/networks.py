@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from relaxcert.errors import RelaxcertError
+from relaxcert.errors import RelaxcertError, UnsupportedLayer
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.testing import audit_bounds, audit_certificates
 from relaxcert.testing.audit_points import just_certified
@@ -149,6 +149,17 @@ class NetworkConformance:
         """In eval mode; and margins do not depend on the batch."""
         count = audit_certificates.check_forward(certified_network, telling_points)
         relaxcert_check(checked=f"{count} answers")
+
+    def test_margins_count_the_rounding_of_the_forward_pass(
+        self, certified_network: GloRoNet, telling_points: Tensor, relaxcert_check: CheckRecord
+    ) -> None:
+        """Margins at x itself against exact arithmetic."""
+        some = telling_points[:8]
+        try:
+            count = audit_certificates.check_exact_margins(certified_network, some)
+        except UnsupportedLayer as error:
+            pytest.skip(f"no exact evaluation: {error}")
+        relaxcert_check(checked=f"{count} margins")
 
     def test_certified_radii_end_where_they_say(
         self, certified_network: GloRoNet, telling_points: Tensor, relaxcert_check: CheckRecord

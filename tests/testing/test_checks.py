@@ -69,7 +69,7 @@ def test_a_trained_network_passes_and_the_report_says_what_was_checked(run_check
             "  holds   every layer bound is at least what the layer does *9 layers*s",
             "  holds   an attack breaks no certificate *certificates*s",
             "points 300: certified *, rejected *; falsified by the attack *; * examples 25;*",
-            "12 checks hold",
+            "13 checks hold",
         ]
     )
     cases = ET.parse(tmp_path / "out.xml").getroot().iter("testcase")
@@ -164,9 +164,9 @@ def test_a_network_of_the_users_own_through_fixtures(pytester, run_checks):
         """
     )
     plain = pytester.runpytest_inprocess(*PLUGIN, "--relaxcert-profile", "quick", "-k", "TestMine")
-    plain.assert_outcomes(passed=12, deselected=1)
+    plain.assert_outcomes(passed=13, deselected=1)
     lacking = pytester.runpytest_inprocess(*PLUGIN, "-k", "test_fixtures")
-    lacking.assert_outcomes(errors=1, deselected=12)
+    lacking.assert_outcomes(errors=1, deselected=13)
     lacking.stdout.fnmatch_lines(["*--relaxcert-model is missing*"])
 
 

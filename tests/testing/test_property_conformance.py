@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from relaxcert.spec import Affinity, AffinitySets, Local, RelaxedTopK, Targeted, TopK
+from relaxcert.spec import Affinity, AffinitySets, Ball, Local, RelaxedTopK, Targeted, TopK
+from relaxcert.spec.reference import top_set
 from relaxcert.testing import PropertyConformance
 
 
@@ -16,6 +17,15 @@ class TestTopK(PropertyConformance):
 
 class TestRelaxedTopK(PropertyConformance):
     property_under_test = RelaxedTopK(2, eps="0.1", norm="l1")
+
+    def reference(self, centre, logits_in):
+        """Section 3 in other words: of the top set and the top pair, one never changes."""
+        points = list(logits_in(Ball.of("0.1", "l1")))
+        return any(
+            len(top_set(centre, k)) == k
+            and all(top_set(p, k) == top_set(centre, k) for p in points)
+            for k in (1, 2)
+        )
 
 
 class TestPointwiseRelaxedTopK(PropertyConformance):
