@@ -7,6 +7,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import combinations
 from typing import Any
 
 from hypothesis import strategies as st
@@ -23,8 +24,9 @@ from relaxcert.spec.ranking import Ranking
 from relaxcert.spec.targeted import Targeted
 from relaxcert.spec.writing import classes_of
 from relaxcert.testing.running import ConformanceFailure, for_all, refuses, require
-from relaxcert.testing.strategies.scores import Scene, scenes
+from relaxcert.testing.strategies.scores import Scene, broken_boundaries, scenes, weak_orders
 
+_ENUMERATED = 4  # classes up to which all orders are enumerated: 75 for four
 _MOST_CLASSES = 12  # more are not needed to tell properties apart, and references are slow
 
 
@@ -80,15 +82,35 @@ class PropertyMeaning(PropertyCase):
 
         @for_all(scenes(st.just(prop), num_classes=self.classes))
         def agree(scene: Scene) -> None:
-            said = formulas.holds_on(prop.formula(Ranking.of(scene.centre)), scene.logits_in)
-            meant = self.reference(scene.centre, scene.logits_in)
-            require(
-                said == meant,
-                f"the formula of {prop!r} says {said}, its definition {meant}, at logits "
-                f"{_shown(scene.centre)} with {_listed(scene)} in the ball.",
-            )
+            self._check_scene(scene)
 
         del agree
+
+    def test_the_formula_agrees_with_the_definition_on_every_order_of_few_classes(self) -> None:
+        """Up to four classes: all orders with ties at x against all at one x', without sampling.
+
+        And every two points at each of which one boundary of the ranking is broken, which tells
+        the two orders of the quantifiers apart.
+        """
+        prop, classes = self.make_property(), self.classes
+        if classes > _ENUMERATED:
+            return
+        orders = list(weak_orders(classes))
+        for centre in orders:
+            moved = [point for points in broken_boundaries(centre) for point in points]
+            chosen = [[point] for point in orders] + [list(two) for two in combinations(moved, 2)]
+            for points in chosen:
+                self._check_scene(Scene(prop, centre, dict.fromkeys(prop.balls, points)))
+
+    def _check_scene(self, scene: Scene) -> None:
+        prop = scene.prop
+        said = formulas.holds_on(prop.formula(Ranking.of(scene.centre)), scene.logits_in)
+        meant = self.reference(scene.centre, scene.logits_in)
+        require(
+            said == meant,
+            f"the formula of {prop!r} says {said}, its definition {meant}, at logits "
+            f"{_shown(scene.centre)} with {_listed(scene)} in the ball.",
+        )
 
     def test_renaming_the_classes_changes_nothing(self) -> None:
         """Label permutation equivariance of the formula."""

@@ -10,7 +10,7 @@ from hypothesis import Phase, settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICK = settings(
-    max_examples=60, derandomize=True, database=None, deadline=None, phases=[Phase.generate]
+    max_examples=100, derandomize=True, database=None, deadline=None, phases=[Phase.generate]
 )
 
 

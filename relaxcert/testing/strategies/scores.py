@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import product
 from math import inf
 
 from hypothesis import strategies as st
@@ -83,18 +84,36 @@ def nearby(centre: Logits) -> st.SearchStrategy[Logits]:
     return st.lists(st.tuples(place, change), max_size=2).map(moved)
 
 
-def swaps(centre: Logits) -> st.SearchStrategy[list[Logits]]:
-    """Points at each of which two neighbours of the ranking change places: one boundary breaks."""
+def broken_boundaries(centre: Logits) -> list[tuple[Logits, Logits]]:
+    """For each boundary k two points that break it: the neighbours change places, become equal."""
     order = Ranking.of(centre).order
 
-    def exchanged(k: int) -> Logits:
+    def broken(k: int, equal: bool) -> Logits:
         values = list(centre)
         upper, lower = order[k - 1], order[k]
-        values[upper], values[lower] = values[lower], values[upper]
+        values[upper], values[lower] = values[lower], values[lower if equal else upper]
         return tuple(values)
 
-    boundaries = st.sets(st.integers(1, len(centre) - 1), min_size=1)
-    return boundaries.map(lambda chosen: [exchanged(k) for k in sorted(chosen)])
+    return [(broken(k, False), broken(k, True)) for k in range(1, len(centre))]
+
+
+def swaps(centre: Logits) -> st.SearchStrategy[list[Logits]]:
+    """Points at each of which one boundary breaks: neighbours change places, or become equal."""
+    every = broken_boundaries(centre)
+
+    def points(chosen: list[bool], equal: bool) -> list[Logits]:
+        kept = [two[equal] for two, wanted in zip(every, chosen, strict=True) if wanted]
+        return kept or [every[0][equal]]
+
+    size = len(every)
+    return st.builds(points, st.lists(st.booleans(), min_size=size, max_size=size), st.booleans())
+
+
+def weak_orders(num_classes: int) -> Iterator[Logits]:
+    """Logits for every order of the classes, with every pattern of ties: 13 for 3, 75 for 4."""
+    for levels in product(range(num_classes), repeat=num_classes):
+        if set(levels) == set(range(max(levels) + 1)):
+            yield tuple(map(Fraction, levels))
 
 
 def untied(centre: Logits) -> Logits:
