@@ -99,7 +99,8 @@ class NetworkConformance:
         """Every certificate follows from f, K and all of eps."""
         with relaxcert_check.counterexamples(certified_network):
             count = audit_certificates.check_whole_ball(certified_network, telling_points)
-        relaxcert_check(checked=f"{count} certificates")
+        margins = certified_network.certify(telling_points).margin
+        relaxcert_check(checked=f"{count} certificates", smallest_margin=_least(margins))
 
     def test_an_attack_breaks_no_certificate(
         self,
@@ -199,3 +200,9 @@ class NetworkConformance:
                     )
         proved = answers.count("certified")
         relaxcert_check(checked=f"{len(answers)} certificates, {proved} proved again")
+
+
+def _least(margins: Tensor) -> float:
+    """The smallest positive margin; 0 if there is none."""
+    positive = margins[margins > 0]
+    return float(positive.min()) if len(positive) else 0.0
