@@ -188,12 +188,12 @@ MUTANTS = (
         "    order = DUAL_ORDER[norm]\n", "    order = ORDER[norm]\n", LIPSCHITZ,
     ),
     Mutant(
-        "a sum bounded by its larger part", "lipschitz/verified.py",
+        "a sum bounded by its larger part", "lipschitz/propagation.py",
         "Rounding(operations=1, output_gain=1.0), add_up(*totals))",
         "Rounding(operations=1, output_gain=1.0), max(totals))", LIPSCHITZ,
     ),
     Mutant(
-        "a concatenation bounded by its larger part", "lipschitz/verified.py",
+        "a concatenation bounded by its larger part", "lipschitz/propagation.py",
         "NodeBound(joined, Rounding(), joined_up(totals, norm))",
         "NodeBound(joined, Rounding(), max(totals))", LIPSCHITZ,
     ),

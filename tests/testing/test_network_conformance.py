@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from relaxcert.heads import GloRoNet
+from relaxcert.nn.elementwise import Abs
 from relaxcert.nn.layers import InputNormalisation, MinMax
 from relaxcert.spec import Affinity, AffinitySets, Local, RelaxedTopK, Targeted
 from relaxcert.testing import NetworkConformance
@@ -55,22 +56,30 @@ class TestPointwise(Small):
 
 
 class Residual(nn.Module):
-    """x + g(x), beside x itself."""
+    """x + |W x| beside x: on some side of every kink both parts of the sum pull together."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner = nn.Linear(4, 4)
+        self.inner, self.bend, self.other = nn.Linear(4, 4), Abs(), Abs()
         self.last = nn.Linear(8, 3)
+        with torch.no_grad():
+            self.inner.weight.copy_(0.9 * torch.eye(4))
+            self.inner.bias.zero_()
 
     def forward(self, inputs):
-        return self.last(torch.cat([inputs + self.inner(inputs), inputs], dim=1))
+        summed = inputs + self.bend(self.inner(inputs))
+        return self.last(torch.cat([summed, self.other(inputs)], dim=1))
 
 
 class TestResidualAndConcatenation(Small):
     @pytest.fixture
     def certified_network(self):
         torch.manual_seed(4)
-        return GloRoNet(Residual(), Local(eps="0.02"))
+        net = Residual()
+        with torch.no_grad():  # f_0 - f_1 reads where everything grows
+            net.last.weight[0] = torch.tensor([1.0, 1, 1, 1, 1, 1, 1, 1]) / 8
+            net.last.weight[1] = -net.last.weight[0]
+        return GloRoNet(net, Local(eps="0.02"))
 
 
 class TestConvolution(Small):
