@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo figures test check format bench clean
+.PHONY: demo figures test check format bench mutants clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,10 @@ format: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-json=benchmark.json
+
+# Each seeded fault in a copy of the package; exit status 1 if a test suite lets one pass.
+mutants: $(VENV)/.ready
+	$(BIN)/python -m tests.mutants.run --out mutants.md
 
 clean:
 	rm -rf $(VENV) build dist relaxcert-demo relaxcert-figures relaxcert-letters runs benchmark.json
