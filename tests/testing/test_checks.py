@@ -268,3 +268,17 @@ def test_an_unsupported_layer_of_the_users_own_is_refused_with_its_path():
     with pytest.raises(UnsupportedLayer, match=r"backbone\.1 .*register a rule"):
         GloRoNet(nn.Sequential(nn.Linear(3, 3), nn.Tanhshrink()), RelaxedTopK(1, eps=1))
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(("kind", "broken"), [("GloRoNet", False), ("Hasty", True)])
+def test_the_example_of_the_documents_runs_and_breaks(pytester, run_checks, kind, broken):
+    source = Path(__file__).parents[2] / "examples" / "verify_network.py"
+    text = source.read_text("utf-8")
+    assert text.count("return GloRoNet(dense") == 1
+    pytester.makepyfile(test_it=text.replace("return GloRoNet(dense", f"return {kind}(dense"))
+    profile = ("--relaxcert-profile", "quick", "-k", "whole_ball or points_are")
+    result = pytester.runpytest_inprocess(*PLUGIN, *profile)
+    assert result.ret == int(broken)
+    said = result.stdout.str()
+    assert ("BROKEN  certificates count the whole ball" in said) == broken
+    assert ("NOT VERIFIED" in said) == broken

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from relaxcert.errors import InvalidProperty, UncoveredClassWarning
+from relaxcert.heads import GloRoNet
 from relaxcert.lipschitz.verified import verify
+from relaxcert.nn.elementwise import Abs
 from relaxcert.nn.layers import InputNormalisation, MinMax
 from relaxcert.spec import (
     Affinity,
@@ -27,7 +29,11 @@ from relaxcert.spec import (
 from relaxcert.testing import strategies
 from relaxcert.testing.exact import exact_vector, forward, in_ball, tensor_of
 from relaxcert.testing.lines import kinks_on_line
+from relaxcert.testing.sampling import violations
+from relaxcert.testing.strategies import IMAGE
+from relaxcert.testing.strategies.backbones import Residual
 
+MIXED = [Residual, Abs, nn.LeakyReLU, nn.Linear]
 FEW = settings(max_examples=60, deadline=None)
 SHRUNK = settings(max_examples=3000, deadline=None, derandomize=True, database=None)
 SEARCH = settings(SHRUNK, phases=[Phase.generate])
@@ -122,6 +128,30 @@ def test_networks_are_supported_and_exact_in_float64(data, kinds):
     point = data.draw(strategies.exact_points(2))
     computed = backbone.double()(tensor_of(point)[None])
     assert exact_vector(computed) == forward(backbone, point)
+
+
+@pytest.mark.parametrize(("shape", "kinds"), [((1, 4, 4), IMAGE), ((3,), MIXED)])
+def test_certificates_of_networks_of_every_layer_hold(shape, kinds):
+    """Convolutions, pooling, leaky slopes, absolute values and residual sums."""
+
+    @given(strategies.networks(features=shape, num_classes=3, layers=kinds), st.integers(0, 99))
+    @settings(max_examples=30, deadline=None)
+    def sound(backbone, seed):
+        inputs = torch.randn(3, *shape, generator=torch.Generator().manual_seed(seed))
+        wide = GloRoNet(backbone, Local(eps=1), input_shape=shape)
+        radius = wide.certify(inputs).radius
+        useful = radius[(radius > 0) & radius.isfinite()].tolist()
+        net = GloRoNet(backbone, Local(eps=max(useful, default=1.0) * 0.999), input_shape=shape)
+        assert violations(net, inputs, net.certify(inputs)) == []
+
+    sound()
+
+
+@pytest.mark.parametrize("kind", [*IMAGE, Residual, Abs])
+def test_every_kind_of_layer_is_drawn(kind):
+    shape = (1, 4, 4) if kind in IMAGE else 3
+    drawn = strategies.networks(features=shape, layers=IMAGE if kind in IMAGE else MIXED)
+    find(drawn, lambda net: any(isinstance(layer, kind) for layer in net), settings=SEARCH)
 
 
 def test_networks_take_layers_of_the_users_own():

@@ -9,7 +9,13 @@ from relaxcert.testing.needs import need
 
 need("hypothesis")
 
-from relaxcert.testing.strategies.backbones import LAYERS, dyadic_weights, networks  # noqa: E402
+from relaxcert.testing.strategies.backbones import (  # noqa: E402
+    DENSE,
+    IMAGE,
+    LAYERS,
+    dyadic_weights,
+    networks,
+)
 from relaxcert.testing.strategies.points import (  # noqa: E402
     Dataset,
     datasets,
@@ -38,6 +44,8 @@ from relaxcert.testing.strategies.specification import (  # noqa: E402
 )
 
 __all__ = [
+    "DENSE",
+    "IMAGE",
     "LAYERS",
     "Dataset",
     "Scene",

@@ -10,6 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from relaxcert.nn.elementwise import Abs
 from relaxcert.nn.layers import InputNormalisation, MinMax
 
 Shape = tuple[int, ...]
@@ -45,6 +46,44 @@ def _normalisation(draw: st.DrawFn, shape: Shape) -> nn.Module | None:
     return InputNormalisation(mean.reshape(shape[0], *[1] * (len(shape) - 1)), std)
 
 
+class Residual(nn.Module):
+    """x + inner(x), for an inner part that keeps the shape."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The sum; shape unchanged."""
+        return inputs + self.inner(inputs)
+
+
+def _residual(draw: st.DrawFn, shape: Shape) -> nn.Module | None:
+    if len(shape) != 1:
+        return None
+    inner = with_dyadic_weights(draw, nn.Linear(shape[0], shape[0]), largest=4)
+    return Residual(nn.Sequential(inner, nn.ReLU()))
+
+
+def _convolution(draw: st.DrawFn, shape: Shape) -> nn.Module | None:
+    if len(shape) != 3:
+        return None
+    kernel, stride = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    padding = draw(st.integers(kernel // 2, kernel // 2 + 1)) if kernel > 1 else 0
+    layer = nn.Conv2d(shape[0], draw(st.integers(1, 2)), kernel, stride, padding)
+    return with_dyadic_weights(draw, layer, largest=4)
+
+
+def _pooling(kind: type[nn.AvgPool2d] | type[nn.MaxPool2d]) -> Maker:
+    """Windows of 2, which may overlap; halves and quarters are exact."""
+
+    def make(draw: st.DrawFn, shape: Shape) -> nn.Module | None:
+        stride = draw(st.integers(1, 2))
+        return kind(2, stride) if len(shape) == 3 and min(shape[1:]) >= 2 else None
+
+    return make
+
+
 # Every kind that networks() can draw, and how; a layer of your own is added by ``layers=``.
 LAYERS: Mapping[type[nn.Module], Maker] = {
     nn.ReLU: lambda draw, shape: nn.ReLU(),
@@ -53,8 +92,15 @@ LAYERS: Mapping[type[nn.Module], Maker] = {
     nn.Flatten: lambda draw, shape: nn.Flatten(),
     nn.Identity: lambda draw, shape: nn.Identity(),
     InputNormalisation: _normalisation,
+    nn.LeakyReLU: lambda draw, shape: nn.LeakyReLU(draw(st.sampled_from([0.5, -1.5]))),
+    Abs: lambda draw, shape: Abs(),
+    Residual: _residual,
+    nn.Conv2d: _convolution,
+    nn.AvgPool2d: _pooling(nn.AvgPool2d),
+    nn.MaxPool2d: _pooling(nn.MaxPool2d),
 }
 DENSE: tuple[type[nn.Module], ...] = (nn.ReLU, MinMax, nn.Linear)
+IMAGE: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.ReLU, nn.AvgPool2d, nn.MaxPool2d, nn.LeakyReLU)
 
 
 def with_dyadic_weights(draw: st.DrawFn, layer: nn.Module, *, largest: int = 8) -> nn.Module:
