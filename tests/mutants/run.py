@@ -71,7 +71,8 @@ def _killer(suite: str, copy: Path, limit: float) -> str:
     path, _, expression = suite.partition("|")
     chosen = ["-k", expression] if expression else []
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:randomly"]
-    environment = {**os.environ, "PYTHONPATH": str(copy), "CI": "1", "OMP_NUM_THREADS": "1"}
+    fixed = {"PYTHONPATH": str(copy), "CI": "1", "MUTANT": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **fixed}
     try:
         done = subprocess.run(
             [*command, path, *chosen], cwd=copy, env=environment, timeout=limit,
