@@ -21,6 +21,7 @@ from relaxcert.cli.common import (
 from relaxcert.cli.parts import load_labelled, load_training, report_parts, sources_of
 from relaxcert.data.images.sets import ImageSet
 from relaxcert.data.landsat import Split
+from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import save_model
 from relaxcert.metrics import clean_accuracy_name
@@ -53,6 +54,17 @@ def train(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Train so many epochs instead of the recipe's.")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="bf16 or float32 for the backbone while training; else the recipe's."),
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(min=1, help="Take each batch in so many parts: the same step, less memory."),
+    ] = None,
+    compile_: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Compile the loss; or do not.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoint in the folder.")
     ] = False,
@@ -70,9 +82,9 @@ def train(
         _print_recipes()
         return
     chosen = load_recipe(recipe)
-    if epochs is not None:
-        settings = chosen.optimisation.model_copy(update={"epochs": epochs})
-        chosen = chosen.model_copy(update={"optimisation": settings})
+    chosen = with_settings(
+        chosen, epochs=epochs, precision=precision, accumulate=accumulate, compile=compile_
+    )
     source, tests = sources_of(chosen, data)
     points = load_training(source)
     checked = None if validation is None else load_labelled(validation, "--validation")
@@ -98,6 +110,19 @@ def train(
     _report(net, history, cpu, checked, target)
     if parts:
         report_parts(console(), net, parts, names)
+
+
+def with_settings(recipe: Recipe, **changes: object) -> Recipe:
+    """The recipe with other settings of its optimisation, where they are not None.
+
+    Raises:
+        InvalidInput: an unknown precision.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    if given.get("precision", "bf16") not in ("float32", "bf16"):
+        raise InvalidInput(f"--precision {given['precision']} must be float32 or bf16.")
+    settings = recipe.optimisation.model_copy(update=given)
+    return recipe.model_copy(update={"optimisation": settings})
 
 
 def network_of(recipe: Recipe, points: Split | ImageSet, seed: int) -> GloRoNet:

@@ -86,9 +86,11 @@ class GloRoNet(nn.Module):
         """Logits and bottom; (batch, ...) -> (batch, classes + 1).
 
         In train mode everything is differentiable and the bounds are estimates (two power
-        iterations a call). In eval mode the bounds are verified, the rounding of this very forward
-        pass is allowed for, and an argmax other than bottom implies that ``certify`` certifies;
-        bottom itself then carries no gradient.
+        iterations a call). Autocast reaches the backbone only: the logits are converted to the
+        dtype of the inputs, in which bounds, margins and bottom are computed. In eval mode the
+        bounds are verified, the rounding of this very forward pass is allowed for (autocast has no
+        effect), and an argmax other than bottom implies that ``certify`` certifies; bottom itself
+        then carries no gradient.
 
         ``margin_scale`` trains for an eps that is so many times larger; it has no effect in eval
         mode.
@@ -105,8 +107,10 @@ class GloRoNet(nn.Module):
         if self.training:
             logits = self.backbone(inputs)
             shape = tuple(inputs.shape[1:])
-            outcome = self.head.margin(logits, self._estimated(logits, shape, margin_scale))
-            return with_training_bottom(logits, outcome)
+            with without_autocast(inputs.device):
+                logits = logits.to(inputs.dtype)
+                outcome = self.head.margin(logits, self._estimated(logits, shape, margin_scale))
+                return with_training_bottom(logits, outcome)
         return self._proved_forward(inputs)
 
     def label_margins(
@@ -122,9 +126,12 @@ class GloRoNet(nn.Module):
             InvalidInput: the certificates of the property have no set.
         """
         self._check_backbone()
-        logits = self.backbone(self._in_weight_dtype(inputs))
-        links_in = self._estimated(logits, tuple(inputs.shape[1:]), margin_scale)
-        return logits, label_margin(self.head, logits, links_in, labels)
+        inputs = self._in_weight_dtype(inputs)
+        logits = self.backbone(inputs)
+        with without_autocast(inputs.device):
+            logits = logits.to(inputs.dtype)
+            links_in = self._estimated(logits, tuple(inputs.shape[1:]), margin_scale)
+            return logits, label_margin(self.head, logits, links_in, labels)
 
     def certify(
         self,

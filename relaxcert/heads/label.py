@@ -111,7 +111,7 @@ def _sets_with(head: PrefixHead, num_classes: int) -> list[tuple[Tensor, Tensor]
     last = (count - 1).clamp(min=0)
     return [
         (inside[order[last.clamp(max=turn), column]], count > 0)
-        for turn in range(max(1, int(count.max())))
+        for turn in range(head.sets_a_class)
     ]
 
 

@@ -55,10 +55,13 @@ class PrefixHead(Head):
         barred = ~crossings(self.depth).flatten(1)
         self.register_buffer("barred", barred, persistent=False)
         outside = None
+        # In how many affinity sets a class lies at most: a number here, so that no device is asked.
+        self.sets_a_class = 1
         if prop.affinity_sets is not None:
             outside = torch.ones(len(prop.affinity_sets), num_classes, dtype=torch.bool)
             for row, members in enumerate(prop.affinity_sets.sets):
                 outside[row, list(members)] = False
+            self.sets_a_class = int((~outside).sum(0).amax())
         self.register_buffer("outside", outside, persistent=False)
 
     def forward(self, logits: Tensor, links_in: LinksIn) -> Outcome:

@@ -10,6 +10,7 @@ wide one, with M = [U; V], U square:
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +37,12 @@ class OrthogonalLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """(out_features, in_features), orthonormal rows or columns up to rounding."""
-        tall = cayley(self.free)
+        """(out_features, in_features), orthonormal rows or columns up to rounding.
+
+        Autocast does not reach it: only its product with the input may be of reduced precision.
+        """
+        with _plain_arithmetic(self.free.device.type):
+            tall = cayley(self.free)
         return tall if self.out_features >= self.in_features else tall.mT
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -57,6 +62,12 @@ def cayley(free: Tensor) -> Tensor:
     identity = torch.eye(narrow, dtype=free.dtype, device=free.device)
     inverse = torch.linalg.inv(identity + skew)
     return torch.cat((inverse @ (identity - skew), -2.0 * below @ inverse))
+
+
+def _plain_arithmetic(device_type: str) -> AbstractContextManager[object]:
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
 
 
 def orthogonalised(backbone: nn.Module) -> nn.Module:

@@ -22,7 +22,7 @@ from relaxcert.training.batches import Batches, TrainingData, check_labels, mixe
 from relaxcert.training.checkpoint import load_checkpoint, save_checkpoint
 from relaxcert.training.evaluation import evaluate
 from relaxcert.training.image_augmentation import augmented_images
-from relaxcert.training.losses import certified_set, cross_entropy, trades
+from relaxcert.training.objective import Gradient
 from relaxcert.training.progress import EpochBar
 from relaxcert.training.recipe import Optimisation
 
@@ -141,6 +141,7 @@ class _Run:
             weight_decay=self.settings.weight_decay,
             fused=weights.device.type in ("cpu", "cuda"),
         )
+        self.gradient = Gradient(self.trained, self.settings)
         self.augment = _AUGMENTATIONS[self.settings.augmentation]
 
     def _trained_twin(self) -> GloRoNet:
@@ -171,10 +172,11 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate.at(progress)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(self.augment(inputs), labels, progress)
-        loss.backward()
+        schedule = self.settings.trades_weight
+        weight = 1.0 if schedule is None else schedule.at(progress)
+        loss = self.gradient.add(self.augment(inputs), labels, weight)
         self.optimizer.step()
-        return loss.detach()
+        return loss
 
     def _check_weights(self, number: int) -> None:
         """The last step may have spoilt the weights, which no loss has seen yet."""
@@ -183,21 +185,6 @@ class _Run:
             raise TrainingError(
                 f"the weights are NaN or infinite after epoch {number}: lower the learning rate."
             )
-
-    def _loss(self, inputs: Tensor, labels: Tensor, progress: float) -> Tensor:
-        temperature, scale = self.settings.temperature, self.settings.margin_scale
-        if self.settings.loss == "certified-set":
-            logits, margins = self.trained.label_margins(inputs, labels, margin_scale=scale)
-            weight = self.settings.ranking_weight
-            return certified_set(
-                logits, margins, labels, temperature=temperature, ranking_weight=weight
-            )
-        outputs = self.trained(inputs, margin_scale=scale)
-        if self.settings.loss == "cross-entropy":
-            return cross_entropy(outputs, labels, temperature=temperature)
-        schedule = self.settings.trades_weight
-        weight = 1.0 if schedule is None else schedule.at(progress)
-        return trades(outputs, labels, weight=weight, temperature=temperature)
 
     def finish_epoch(
         self,
@@ -255,7 +242,9 @@ class _Run:
         expected = self._settings_to_keep()
 
         def check(state: Mapping[str, Any]) -> None:
-            settings: dict[str, Any] = {**state, **dict(state["optimisation"])}
+            # Settings that are newer than the file have their default in it.
+            defaults = Optimisation().model_dump(mode="json")
+            settings: dict[str, Any] = {**defaults, **state, **dict(state["optimisation"])}
             for name, value in expected.items():
                 if settings.get(name) != value:
                     raise InvalidInput(

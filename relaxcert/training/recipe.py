@@ -61,6 +61,12 @@ class Optimisation(_Table):
     orthogonal: bool = False
     """Train all linear layers but the last as orthogonal ones, through the Cayley transform."""
     augmentation: Literal["none", "patch-symmetries", "images", "images-unflipped"] = "none"
+    precision: Literal["float32", "bf16"] = "float32"
+    """Of the backbone while training; bounds, margins and loss stay in that of the weights."""
+    accumulate: int = Field(default=1, ge=1)
+    """Take each batch in so many parts: the same step in less memory."""
+    compile: bool = False
+    """Compile the loss with torch.compile."""
 
 
 class Architecture(_Table):

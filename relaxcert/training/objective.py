@@ -1,0 +1,98 @@
+"""The loss of a batch as one pure function of inputs and labels, and its gradient by parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from relaxcert.errors import InvalidInput
+from relaxcert.heads.gloronet import GloRoNet
+from relaxcert.training.losses import certified_set, cross_entropy, trades
+from relaxcert.training.recipe import Optimisation
+
+
+class Objective(nn.Module):
+    """Mean loss of a batch: what a training step differentiates, and what may be compiled.
+
+    No host synchronisation, one graph. With ``precision = "bf16"`` the backbone runs under
+    autocast; bounds, margins and loss stay in the precision of the weights (see
+    :meth:`GloRoNet.forward`).
+
+    Args:
+        net: the network to train, in train mode when called.
+        settings: loss, temperature, margin scale, precision.
+
+    Raises:
+        InvalidInput: bf16 for weights that are not float32.
+    """
+
+    def __init__(self, net: GloRoNet, settings: Optimisation) -> None:
+        super().__init__()
+        self.net, self.settings = net, settings
+        weights = next(net.backbone.parameters())
+        self.device_type = weights.device.type
+        if settings.precision == "bf16" and weights.dtype != torch.float32:
+            raise InvalidInput(
+                f"precision='bf16' needs float32 weights, got {weights.dtype}: convert the "
+                "network with .float(), or train with precision='float32'."
+            )
+
+    def forward(self, inputs: Tensor, labels: Tensor, trades_weight: Tensor) -> Tensor:
+        """Inputs (batch, ...), labels (batch,) int64, lambda of TRADES () -> scalar."""
+        temperature, scale = self.settings.temperature, self.settings.margin_scale
+        if self.settings.loss == "certified-set":
+            with self._precision():
+                logits, margins = self.net.label_margins(inputs, labels, margin_scale=scale)
+            weight = self.settings.ranking_weight
+            return certified_set(
+                logits, margins, labels, temperature=temperature, ranking_weight=weight
+            )
+        with self._precision():
+            outputs = self.net(inputs, margin_scale=scale)
+        if self.settings.loss == "cross-entropy":
+            return cross_entropy(outputs, labels, temperature=temperature)
+        return trades(outputs, labels, weight=trades_weight, temperature=temperature)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if self.settings.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device_type, dtype=torch.bfloat16)
+
+
+class Gradient:
+    """The gradient of the mean loss of a batch, taken ``accumulate`` parts at a time.
+
+        mean over the batch = sum over parts of (points in part / points in batch) * mean over part
+
+    All parts see the same bounds: each makes its power iterations from the same iterates, and
+    only the last part's are kept, so that the result is that of the whole batch up to rounding.
+    (Dropout draws other masks.)
+    """
+
+    def __init__(self, net: GloRoNet, settings: Optimisation) -> None:
+        if settings.accumulate > settings.batch_size:
+            raise InvalidInput(
+                f"accumulate={settings.accumulate} asks for more parts than a batch has points "
+                f"(batch_size={settings.batch_size}): take at most as many."
+            )
+        self.net, self.accumulate = net, settings.accumulate
+        objective = Objective(net, settings)
+        self.loss: Callable[..., Tensor] = (
+            torch.compile(objective) if settings.compile else objective
+        )
+
+    def add(self, inputs: Tensor, labels: Tensor, trades_weight: float) -> Tensor:
+        """Add the gradient to ``grad`` of the weights; returns the mean loss, detached, scalar."""
+        weight = torch.tensor(trades_weight, dtype=torch.float32, device=inputs.device)
+        total = torch.zeros((), device=inputs.device)
+        size = -(-len(inputs) // self.accumulate)
+        parts = list(zip(inputs.split(size), labels.split(size), strict=True))
+        for number, (points, wanted) in enumerate(parts):
+            self.net.lipschitz.train(number + 1 == len(parts))
+            loss = self.loss(points, wanted, weight) * (len(points) / len(inputs))
+            loss.backward()
+            total = total + loss.detach()
+        return total
