@@ -24,6 +24,7 @@ from relaxcert.cli.common import (
     load_net,
     load_points,
     property_in_words,
+    prove,
     table,
 )
 from relaxcert.errors import InvalidInput
@@ -99,6 +100,7 @@ def _attacked(
     net: GloRoNet, inputs: Tensor, labels: Tensor | None, *, steps: int, restarts: int, seed: int
 ) -> list[_Batch]:
     batches: list[_Batch] = []
+    prove(net, tuple(inputs.shape[1:]))
     with bar() as progress:
         task = progress.add_task("attacking", total=len(inputs))
         for start in range(0, len(inputs), 256):

@@ -19,6 +19,7 @@ from relaxcert.cli.common import (
     features_of,
     load_net,
     load_points,
+    prove,
     table,
 )
 from relaxcert.errors import InvalidInput
@@ -53,7 +54,7 @@ def bounds(
     Example: [bold]relaxcert bounds model.safetensors --tightness --data landsat:test[/bold]
     """
     net = load_net(model, prop, best, device).net
-    proved = net.verify(tight=tight or None)
+    proved = prove(net, tight=tight or None)
     rows = net.lipschitz.table()
     slopes = compared(net, _points(net, data)) if tightness else ()
     if json:

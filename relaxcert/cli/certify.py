@@ -23,6 +23,7 @@ from relaxcert.cli.common import (
     load_net,
     load_points,
     property_in_words,
+    prove,
     table,
 )
 from relaxcert.errors import InvalidInput
@@ -90,6 +91,7 @@ def certify(
         raise InvalidInput("--require-vra needs labels: give a .npz file with x and y.")
     started = time.perf_counter()
     inputs = inputs / scale if scale != 1.0 else inputs
+    prove(loaded.net, tuple(inputs.shape[1:]))
     certificates = _stream(loaded.net, inputs, batch_size, deployed)
     seconds = time.perf_counter() - started
     figures = None if labels is None else figures_of(certificates, labels)

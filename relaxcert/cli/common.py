@@ -22,9 +22,11 @@ from relaxcert.data.letter import letter
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import Model, load_model
+from relaxcert.lipschitz.verified import VerifiedBounds
 from relaxcert.spec.catalogue import load_property
 from relaxcert.spec.property import Property
 from relaxcert.training.evaluation import Figures
+from relaxcert.training.progress import bar
 
 NOT_MET = 1
 # The data that ship, by the name that --data takes.
@@ -104,6 +106,19 @@ def load_net(model: Path, prop: str | None, best: str | None, device: str = "cpu
     from relaxcert.interop.network_files import load_network  # onnx, which few calls need
 
     return load_network(model, wanted, best=best, device=where)
+
+
+def prove(
+    net: GloRoNet, shape: tuple[int, ...] | None = None, *, tight: bool | None = None
+) -> VerifiedBounds:
+    """``net.verify`` with a bar that counts the layers."""
+    with bar() as progress:
+        task = progress.add_task("proving bounds", total=None)
+        return net.verify(
+            shape,
+            tight=tight,
+            on_layer=lambda _, total: progress.update(task, advance=1, total=total),
+        )
 
 
 def load_points(data: str, net: GloRoNet | None) -> tuple[Tensor, Tensor | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from torch import Tensor
 
 from relaxcert.cli.common import Json, console, load_points, property_in_words, table
+from relaxcert.cli.interrupts import resumable, this_command
 from relaxcert.errors import InvalidInput
 from relaxcert.files import write_text
 from relaxcert.heads.gloronet import GloRoNet
@@ -107,7 +109,8 @@ def _checked(
 ) -> CrossCheck:
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    with bar() as progress:
+    how = partial(_how_to_go_on, out)
+    with resumable(how), bar() as progress:
         task = progress.add_task("cross-checking", total=len(inputs))
         return crosscheck(
             net,
@@ -121,6 +124,12 @@ def _checked(
             records=None if out is None else out / RESULTS,
             on_records=lambda done: progress.advance(task, done),
         )
+
+
+def _how_to_go_on(out: Path | None) -> str:
+    if out is None:
+        return f"without --out no result is kept; start again with: {this_command()}"
+    return f"the results so far are in {out / RESULTS}; go on with: {this_command()}"
 
 
 def _refuse_unsound(

@@ -74,7 +74,10 @@ def acasxu_command(
     read = _read(network)
     if points is not None:
         target = _label_points(read, points, out)
-        console().print(f"written to {target}", markup=False)
+        if json:
+            typer.echo(to_json({"points": str(target)}, indent=2))
+        else:
+            console().print(f"written to {target}", markup=False)
         return
     sizes = (train, validation, test)
     parts = acasxu(read.network, identity=_identity(read.network), sizes=sizes, seed=seed)

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from rich.console import Console
 
 from relaxcert.attacks import attack
-from relaxcert.cli.common import EMBEDDED, Device, Seed, console, device_of, table
+from relaxcert.cli.common import EMBEDDED, Device, Json, Seed, console, device_of, table
 from relaxcert.cli.train import network_of
 from relaxcert.data.landsat import Split
 from relaxcert.errors import InvalidInput
@@ -101,6 +102,7 @@ def demo(
         bool, typer.Option("--attack/--no-attack", help="Attack every test point.")
     ] = True,
     device: Device = "cpu",
+    json: Json = False,
 ) -> None:
     """Train Local, RT3 and affinity networks on data that ship, and certify their test split.
 
@@ -113,7 +115,8 @@ def demo(
     started = time.perf_counter()
     # Small networks run faster on one thread, and figures then do not hang on the number of cores.
     torch.set_num_threads(1)
-    screen, target = console(), device_of(device)
+    # With --json the results alone go to standard output.
+    screen, target = Console(stderr=True, quiet=True) if json else console(), device_of(device)
     if data not in SETS:
         raise InvalidInput(f"--data {data} does not ship: use one of {', '.join(SETS)}.")
     chosen = SETS[data]
@@ -146,6 +149,8 @@ def demo(
         f"{files} are in {out} ({time.perf_counter() - started:.0f} s in all)",
         markup=False,
     )
+    if json:
+        typer.echo(to_json([result.as_dict() for result in results], indent=2))
 
 
 def _run(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -16,7 +18,7 @@ from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.metrics import clean_accuracy_name
 from relaxcert.report.by_class import ClassFigures, constant_answers, figures_by_class
-from relaxcert.training.evaluation import evaluate
+from relaxcert.training.evaluation import Figures, evaluate
 from relaxcert.training.recipe import Recipe
 
 # Reported on after training, where a source has them; never trained on.
@@ -70,26 +72,44 @@ def load_labelled(data: str, option: str) -> Split:
     return Split(inputs.float(), labels)
 
 
-def report_parts(
-    screen: Console, net: GloRoNet, parts: Mapping[str, Split], class_names: Sequence[str] | None
-) -> None:
-    """Figures of each part and class, beside what a constant answer would score."""
+@dataclass(frozen=True)
+class JudgedPart:
+    """A part of the data, certified: its figures, its classes, and what constants would score."""
+
+    figures: Figures
+    by_class: list[ClassFigures]
+    constant: dict[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "figures": self.figures.as_dict(),
+            "by_class": [asdict(line) for line in self.by_class],
+            "vra_of_constant_answers": self.constant,
+        }
+
+
+def judge_part(net: GloRoNet, split: Split, class_names: Sequence[str] | None) -> JudgedPart:
+    """Certify a part at level R."""
     device = next(net.backbone.parameters()).device
+    labels = split.labels.to(device)
+    figures, certificates = evaluate(net, split.inputs.to(device), labels)
+    constant = constant_answers(split.labels, net.prop, net.num_classes)
+    return JudgedPart(figures, figures_by_class(certificates, labels, class_names), constant)
+
+
+def show_parts(screen: Console, net: GloRoNet, parts: Mapping[str, JudgedPart]) -> None:
+    """Figures of each part and class, beside what a constant answer would score."""
     clean = clean_accuracy_name(net.prop)
     columns = ("data", "points", "VRA", "rejection rate", clean, "top-1 accuracy")
     rows: list[list[str]] = []
-    classes: list[tuple[str, list[ClassFigures]]] = []
-    for name, split in parts.items():
-        labels = split.labels.to(device)
-        figures, certificates = evaluate(net, split.inputs.to(device), labels)
-        rows.append([name, str(figures.points), *figure_cells(figures)])
-        constant = constant_answers(split.labels, net.prop, net.num_classes)
-        for answer, vra in constant.items():
+    for name, part in parts.items():
+        rows.append([name, str(part.figures.points), *figure_cells(part.figures)])
+        for answer, vra in part.constant.items():
             rows.append([f"  constant answer, {answer}", "", f"{vra:.3f}", "0.000", "", ""])
-        classes.append((name, figures_by_class(certificates, labels, class_names)))
     screen.print(table("Level R", columns, rows))
-    for name, lines in classes:
-        screen.print(table(f"{name}, by class", columns, [_cells(line) for line in lines]))
+    for name, part in parts.items():
+        screen.print(table(f"{name}, by class", columns, [_cells(line) for line in part.by_class]))
 
 
 def _cells(line: ClassFigures) -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json as jsonlib
+from typing import Annotated, Any
 
 import typer
 
-from relaxcert.cli.common import console, property_in_words, table
+from relaxcert.cli.common import Json, console, property_in_words, table
 from relaxcert.report.verdicts import to_json
 from relaxcert.spec.canonical import canonical_json, digest
 from relaxcert.spec.catalogue import catalogue, load_document
-from relaxcert.spec.documents import json_schema, read_document
+from relaxcert.spec.documents import PropertyDocument, json_schema, read_document
+from relaxcert.spec.property import Property
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -35,12 +37,17 @@ def properties(
 
 
 @app.command("list")
-def list_() -> None:
+def list_(json: Json = False) -> None:
     """List the catalogue.
 
     Example: [bold]relaxcert properties list[/bold]
     """
-    rows = [[name, load_document(name).title] for name in catalogue()]
+    titles = {name: load_document(name).title for name in catalogue()}
+    if json:
+        listed = [{"name": name, "title": title} for name, title in titles.items()]
+        typer.echo(to_json(listed, indent=2))
+        return
+    rows = [[name, title] for name, title in titles.items()]
     console().print(table("Properties that ship", ("name", "what it says"), rows))
 
 
@@ -50,6 +57,7 @@ def show(
     canonical: Annotated[
         bool, typer.Option("--canonical", help="Print the canonical JSON only.")
     ] = False,
+    json: Json = False,
 ) -> None:
     """Show a property: what it says, its source, its digest, its document.
 
@@ -60,6 +68,9 @@ def show(
     if canonical:
         typer.echo(canonical_json(prop))
         return
+    if json:
+        typer.echo(to_json(_as_dict(document, prop), indent=2))
+        return
     out = console()
     out.print(document.title or document.name, style="bold", markup=False)
     out.print(f"{property_in_words(prop)}\nsha256 {digest(prop)}\n", markup=False, soft_wrap=True)
@@ -69,6 +80,7 @@ def show(
 @app.command()
 def check(
     path: Annotated[str, typer.Argument(help="The document to check.")],
+    json: Json = False,
 ) -> None:
     """Check a document: exit status 0 if it is well formed, 2 with one clear message if not.
 
@@ -76,4 +88,19 @@ def check(
     """
     document = read_document(path)
     prop = document.to_property()
+    if json:
+        typer.echo(to_json({"path": path, "ok": True, **_as_dict(document, prop)}, indent=2))
+        return
     typer.echo(f"{path}: ok, {property_in_words(prop)}\nsha256 {digest(prop)}")
+
+
+def _as_dict(document: PropertyDocument, prop: Property) -> dict[str, Any]:
+    return {
+        "name": document.name,
+        "title": document.title,
+        "source": document.source,
+        "num_classes": document.num_classes,
+        "class_names": document.class_names,
+        "property": jsonlib.loads(canonical_json(prop)),
+        "digest": digest(prop),
+    }

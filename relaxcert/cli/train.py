@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 
 from relaxcert.cli.common import (
     Device,
+    Json,
     Seed,
     console,
     device_of,
@@ -18,16 +20,24 @@ from relaxcert.cli.common import (
     property_in_words,
     table,
 )
-from relaxcert.cli.parts import load_labelled, load_training, report_parts, sources_of
+from relaxcert.cli.interrupts import resumable, this_command
+from relaxcert.cli.parts import (
+    JudgedPart,
+    judge_part,
+    load_labelled,
+    load_training,
+    show_parts,
+    sources_of,
+)
 from relaxcert.data.images.sets import ImageSet
 from relaxcert.data.landsat import Split
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import save_model
 from relaxcert.metrics import clean_accuracy_name
+from relaxcert.report.verdicts import to_json
 from relaxcert.spec.catalogue import load_document
-from relaxcert.training.evaluation import evaluate
-from relaxcert.training.loop import History, fit
+from relaxcert.training.loop import CHECKPOINT, History, fit
 from relaxcert.training.recipe import Recipe, load_recipe, recipes
 
 
@@ -71,15 +81,18 @@ def train(
     seed: Seed = 0,
     device: Device = "cpu",
     list_: Annotated[bool, typer.Option("--list", help="List the recipes and stop.")] = False,
+    json: Json = False,
 ) -> None:
     """Train a network that carries a property.
+
+    Ctrl-C keeps the last checkpoint; the same command with --resume goes on from there.
 
     Examples: [bold]relaxcert train --recipe landsat-rt3 --out runs/rt3[/bold],
     [bold]relaxcert train --recipe my-recipe.toml --data mine.npz --out runs/mine[/bold],
     [bold]relaxcert train --recipe acasxu-fast --data acasxu --out runs/acasxu[/bold]
     """
     if list_:
-        _print_recipes()
+        _print_recipes(json)
         return
     chosen = load_recipe(recipe)
     chosen = with_settings(
@@ -93,23 +106,29 @@ def train(
         for name, where in ({name: name for name in test} if test else tests).items()
     }
     net = network_of(chosen, points, seed).to(device_of(device))
-    started = time.process_time()
-    history = fit(
-        net,
-        points,
-        chosen.optimisation,
-        validation=checked,
-        seed=seed,
-        folder=out,
-        resume=resume,
-    )
+    started, earlier = time.process_time(), None if resume else _last_written(out)
+    with resumable(lambda: _how_to_go_on(out, earlier)):
+        history = fit(
+            net,
+            points,
+            chosen.optimisation,
+            validation=checked,
+            seed=seed,
+            folder=out,
+            resume=resume,
+        )
     cpu = time.process_time() - started
     target = out / f"{chosen.name}.safetensors"
     names = load_document(chosen.property).class_names
     save_model(net, target, class_names=names, notes={"recipe": chosen.name, "seed": str(seed)})
-    _report(net, history, cpu, checked, target)
-    if parts:
-        report_parts(console(), net, parts, names)
+    judged = {name: judge_part(net, split, names) for name, split in parts.items()}
+    held = None if checked is None else judge_part(net, checked, names)
+    if json:
+        typer.echo(to_json(_summary(net, history, cpu, held, judged, target), indent=2))
+        return
+    _report(net, history, cpu, held, target)
+    if judged:
+        show_parts(console(), net, judged)
 
 
 def with_settings(recipe: Recipe, **changes: object) -> Recipe:
@@ -136,16 +155,54 @@ def network_of(recipe: Recipe, points: Split | ImageSet, seed: int) -> GloRoNet:
         return GloRoNet(recipe.architecture.build(shape, classes), prop, input_shape=shape)
 
 
-def _print_recipes() -> None:
-    rows: list[list[str]] = []
-    for name in recipes():
-        found = load_recipe(name)
-        rows.append([name, found.data, found.property, found.title])
+def _last_written(out: Path) -> int | None:
+    """When the checkpoint in a folder was written, if there is one."""
+    checkpoint = out / CHECKPOINT
+    return checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+
+
+def _how_to_go_on(out: Path, earlier: int | None) -> str:
+    """``earlier``: when a checkpoint that is not of this run was written."""
+    if _last_written(out) == earlier:
+        return f"no epoch was kept yet; start again with: {this_command()}"
+    return f"the last checkpoint is in {out}; go on with: {this_command('--resume')}"
+
+
+def _print_recipes(json: bool) -> None:
+    found = {name: load_recipe(name) for name in recipes()}
+    if json:
+        listed = [
+            {"name": name, "data": it.data, "property": it.property, "title": it.title}
+            for name, it in found.items()
+        ]
+        typer.echo(to_json(listed, indent=2))
+        return
+    rows = [[name, it.data, it.property, it.title] for name, it in found.items()]
     console().print(table("Recipes that ship", ("name", "data", "property", "title"), rows))
 
 
+def _summary(
+    net: GloRoNet,
+    history: History,
+    cpu: float,
+    held: JudgedPart | None,
+    judged: dict[str, JudgedPart],
+    target: Path,
+) -> dict[str, Any]:
+    return {
+        "model": str(target),
+        "digest": net.digest,
+        "weights_sha256": net.verify().fingerprint,
+        "clean_accuracy_is": clean_accuracy_name(net.prop),
+        "epochs": [asdict(epoch) for epoch in history.epochs],
+        "cpu_seconds": cpu,
+        "validation": None if held is None else held.as_dict(),
+        "tests": {name: part.as_dict() for name, part in judged.items()},
+    }
+
+
 def _report(
-    net: GloRoNet, history: History, cpu: float, checked: Split | None, target: Path
+    net: GloRoNet, history: History, cpu: float, held: JudgedPart | None, target: Path
 ) -> None:
     screen = console()
     seconds = sum(epoch.seconds for epoch in history.epochs)
@@ -154,10 +211,9 @@ def _report(
         f"{len(history.epochs)} epochs in {seconds:.1f} s ({cpu:.1f} s of CPU time in this run), "
         f"last loss {history.epochs[-1].loss:.4f}"
     )
-    if checked is not None:
-        device = next(net.backbone.parameters()).device
-        figures, _ = evaluate(net, checked.inputs.to(device), checked.labels.to(device))
+    if held is not None:
         clean = clean_accuracy_name(net.prop)
         columns = ("data", "VRA", "rejection rate", clean, "top-1 accuracy")
-        screen.print(table("Validation", columns, [["validation", *figure_cells(figures)]]))
+        cells = figure_cells(held.figures)
+        screen.print(table("Validation", columns, [["validation", *cells]]))
     screen.print(f"model written to {target}", markup=False)

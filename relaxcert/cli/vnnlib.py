@@ -16,6 +16,7 @@ from relaxcert.report.verdicts import to_json
 from relaxcert.smt import ExactNetwork, exact_network
 from relaxcert.spec import Local
 from relaxcert.spec.verdict import Answer, Verdict
+from relaxcert.training.progress import bar
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -47,7 +48,9 @@ def check(
     """
     query = read_vnnlib(file)
     exact = _network(network, query.num_inputs)
-    verdict = check_vnnlib(exact, query, budget=budget, solver=solver)
+    with bar() as progress:
+        progress.add_task(f"deciding, at most {budget}", total=None)
+        verdict = check_vnnlib(exact, query, budget=budget, solver=solver)
     if json:
         typer.echo(to_json(_summary(exact, verdict), indent=2))
         return

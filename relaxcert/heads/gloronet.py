@@ -240,7 +240,11 @@ class GloRoNet(nn.Module):
         return merged(found, again, rows)
 
     def verify(
-        self, input_shape: tuple[int, ...] | None = None, *, tight: bool | None = None
+        self,
+        input_shape: tuple[int, ...] | None = None,
+        *,
+        tight: bool | None = None,
+        on_layer: Callable[[str, int], object] | None = None,
     ) -> VerifiedBounds:
         """Return verified bounds of the present weights, computing them if needed.
 
@@ -248,12 +252,14 @@ class GloRoNet(nn.Module):
             input_shape: of the points to certify (without the batch); default: the last one.
             tight: take seconds a layer for smaller bounds of small convolutions (up to about
                 16 x 16 pixels of 64 channels); stays on until it is given as False.
+            on_layer: called when a layer is proved: with its name, and how many there are in all.
 
         Raises:
             InvalidInput: the shape is needed and not known, or does not fit the backbone.
         """
         self._check_backbone()
-        return self.lipschitz.verified(_checked_shape(input_shape), tight=tight)
+        shape = _checked_shape(input_shape)
+        return self.lipschitz.verified(shape, tight=tight, on_layer=on_layer)
 
     def export(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -78,7 +78,11 @@ class NetworkLipschitz(nn.Module):
         return self._known_graph()
 
     def verified(
-        self, input_shape: Shape | None = None, *, tight: bool | None = None
+        self,
+        input_shape: Shape | None = None,
+        *,
+        tight: bool | None = None,
+        on_layer: Callable[[str, int], object] | None = None,
     ) -> VerifiedBounds:
         """Verified bounds of the present weights; recomputed whenever any number changed.
 
@@ -86,7 +90,8 @@ class NetworkLipschitz(nn.Module):
         ``p.data``, ``load_state_dict`` or ``.to()`` are all seen. Bounds that depend on the shape
         of the input are proved anew for another ``input_shape`` (default: the last one).
         ``tight`` takes seconds a layer for smaller bounds of small convolutions, and stays on until
-        it is given as False.
+        it is given as False. ``on_layer`` is called when a layer is proved: with its name, and how
+        many there are in all.
 
         Raises:
             InvalidWeights, UnsupportedLayer, UnsupportedPrecision: no proof is possible.
@@ -108,7 +113,7 @@ class NetworkLipschitz(nn.Module):
         if known is None or not fits or not known.still_hold(backbone, graph, unchanged_graph):
             self.present = None
             self.present = known = verify(
-                backbone, self.norms, self.num_classes, shape, tight=self.tight
+                backbone, self.norms, self.num_classes, shape, tight=self.tight, on_layer=on_layer
             )
         self._graph_of_proof = graph
         self.input_shape = shape

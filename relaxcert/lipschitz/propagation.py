@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from relaxcert.lipschitz.directed import add_up, multiply_up, up
@@ -32,14 +33,21 @@ class NodeBound:
         return self.bound.value == 1.0 and self.rounding.operations == 0
 
 
-def node_bounds(graph: Graph, norm: Norm, folding: Folding) -> tuple[NodeBound, ...]:
-    """One entry a node of ``graph.body``, each with the smallest total that is known."""
+def node_bounds(
+    graph: Graph, norm: Norm, folding: Folding, on_layer: Callable[[str], object] | None = None
+) -> tuple[NodeBound, ...]:
+    """One entry a node of ``graph.body``, each with the smallest total that is known.
+
+    ``on_layer`` is called with the name of each node when it is done.
+    """
     body: list[NodeBound] = []
     for place, node in enumerate(graph.body):
         found = _node_bound(node, norm, body)
         totals = [before.total for before in body]
         smaller = folding.smaller(place, norm, totals, found.total)
         body.append(replace(found, total=smaller))
+        if on_layer is not None:
+            on_layer(node.name)
     return tuple(body)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,10 +150,12 @@ def verify(
     input_shape: tuple[int, ...] | None = None,
     *,
     tight: bool = False,
+    on_layer: Callable[[str, int], object] | None = None,
 ) -> VerifiedBounds:
     """Prove the bounds of every layer, in each of ``norms``, for inputs of ``input_shape``.
 
-    ``tight`` takes seconds a layer for smaller bounds of small convolutions.
+    ``tight`` takes seconds a layer for smaller bounds of small convolutions. ``on_layer`` is called
+    when a layer is done: with its name, and how many there are in all.
 
     Raises:
         UnsupportedLayer: a layer without a rule.
@@ -175,8 +177,10 @@ def verify(
     if tight:
         graph = graph.tightened()
     folding = Folding(graph, tight=tight)
+    wanted = tuple(dict.fromkeys(norms))
+    told = None if on_layer is None else _with_total(on_layer, len(graph.body) * len(wanted))
     proved: dict[Norm, NormBounds] = {
-        norm: _in_norm(graph, norm, num_classes, device, folding) for norm in dict.fromkeys(norms)
+        norm: _in_norm(graph, norm, num_classes, device, folding, told) for norm in wanted
     }
     exact = graph if device.type == "cpu" else trace(copy.deepcopy(on_cpu).to(device))
     return VerifiedBounds(
@@ -255,10 +259,19 @@ def _same_numbers(live: Tensor, kept: Tensor) -> bool:
     return bool((one == other).all())
 
 
+def _with_total(on_layer: Callable[[str, int], object], total: int) -> Callable[[str], object]:
+    return lambda name: on_layer(name, total)
+
+
 def _in_norm(
-    graph: Graph, norm: Norm, num_classes: int, device: torch.device, folding: Folding
+    graph: Graph,
+    norm: Norm,
+    num_classes: int,
+    device: torch.device,
+    folding: Folding,
+    on_layer: Callable[[str], object] | None,
 ) -> NormBounds:
-    body = node_bounds(graph, norm, folding)
+    body = node_bounds(graph, norm, folding, on_layer)
     rows = [
         LayerBound(node.name, node.title, norm, b.bound.value, b.bound.method, True, b.total)
         for node, b in zip(graph.body, body, strict=True)

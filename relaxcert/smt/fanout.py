@@ -8,10 +8,12 @@ is about, so that one that comes twice changes nothing.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, TypeVar
 
 from relaxcert.errors import InvalidInput, RelaxcertError
@@ -70,6 +72,25 @@ def spread(
             future.cancel()
 
 
+class _Worker(SpawnProcess):
+    """A process that leaves Ctrl-C, which a terminal sends to all, to the one that started it."""
+
+    def start(self) -> None:
+        """Start with SIGINT blocked, which a child inherits; a handler would come too late."""
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            super().start()
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Spawn(SpawnContext):
+    Process = _Worker
+
+
 @contextmanager
 def processes(jobs: int) -> Generator[Executor | None]:
     """Worker processes on this machine; with one job, none but this process.
@@ -82,11 +103,17 @@ def processes(jobs: int) -> Generator[Executor | None]:
     if jobs == 1:
         yield None
         return
-    # torch's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context)
+    # Spawned, because torch's threads do not survive a fork.
+    before = multiprocessing.active_children()
+    pool = ProcessPoolExecutor(jobs, mp_context=_Spawn())
     try:
         yield pool
+    except KeyboardInterrupt:
+        # What they are at may take the whole budget.
+        for child in multiprocessing.active_children():
+            if child not in before:
+                child.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
 
@@ -21,8 +22,9 @@ class Z3Solver:
         solver: Any = z3.SimpleSolver(ctx=context)
         solver.set("timeout", max(1, int(seconds * 1000)))
         solver.set("rlimit", rlimit)
+        solver.set("ctrl_c", False)
         solver.from_string(script.text)
-        result = solver.check()
+        result = _checked(solver, context)
         if result == z3.unsat:
             return Reply("unsat")
         if result == z3.sat:
@@ -32,6 +34,20 @@ class Z3Solver:
         limit = "rlimit" if spent is not None and spent >= rlimit else "timeout"
         reason = str(solver.reason_unknown())
         return Reply("unknown", reason=f"{limit} ({reason})" if "cancel" in reason else reason)
+
+
+def _checked(solver: Any, context: Any) -> Any:
+    """``solver.check()``; Ctrl-C stops it and is raised.
+
+    By itself z3 takes Ctrl-C for a limit and answers unknown, which would then be recorded.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(solver.check)
+        try:
+            return answer.result()
+        except KeyboardInterrupt:
+            context.interrupt()
+            raise
 
 
 def _model(model: Any, context: Any, names: tuple[str, ...]) -> dict[str, Fraction]:

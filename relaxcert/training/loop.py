@@ -28,6 +28,7 @@ from relaxcert.training.recipe import Optimisation
 
 CHECKPOINT, LAST, BEST = "checkpoint.safetensors", "last.safetensors", "best.safetensors"
 _LOOK_EVERY = 50  # steps between looks at the loss: a look waits for the device
+_SAVE_EVERY = 30.0  # seconds after which an epoch that ends is kept, evaluated or not
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,9 @@ def fit(
         validation: labelled points that are certified now and then; never the test part.
         evaluate_every: epochs between evaluations; default: ten times a run.
         seed: of the batch order, dropout, augmentation and fresh orthogonal weights.
-        folder: where ``checkpoint.safetensors`` (after each epoch evaluated, and the last),
-            ``last.safetensors`` and ``best.safetensors`` (by validation VRA) are written.
+        folder: where ``checkpoint.safetensors`` (after each epoch evaluated, the last, and the
+            first that ends 30 s after one was written), ``last.safetensors`` and
+            ``best.safetensors`` (by validation VRA) are written.
         resume: continue from the checkpoint in ``folder``, if there is one.
         progress: show a bar with rate and estimate when attached to a terminal.
 
@@ -104,13 +106,15 @@ def fit(
         run.restore(where / CHECKPOINT)
     every = evaluate_every or max(1, run.settings.epochs // 10)
     done, total = len(run.epochs), run.settings.epochs
+    saved = time.monotonic()
     with torch.random.fork_rng(devices=[]), EpochBar(total, done=done, enabled=progress) as bar:
         for number in range(done, total):
             loss, seconds = run.train_epoch(number)
             due = (number + 1) % every == 0 or number + 1 == total
             run.finish_epoch(number, loss, seconds, validation if due else None)
-            if where is not None and due:
+            if where is not None and (due or time.monotonic() - saved > _SAVE_EVERY):
                 run.save(where)
+                saved = time.monotonic()
             bar.advance(run.epochs[-1].loss, run.epochs[-1].vra)
     run.write_back()
     net.eval()
