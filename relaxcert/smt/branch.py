@@ -65,6 +65,8 @@ def decide(
     reason = too_long(query.network)
     if reason is not None:
         return unknown(reason)
+    if query.possible is None:
+        return unknown("size: no finite bound of the distance to the true network")
     return Branching(Problem(query), Clock(limits), backend, effort or Effort()).run()
 
 
@@ -162,7 +164,7 @@ class Branching:
         """For each box the input weights of the atom that keeps it alive, (boxes, inputs)."""
         if not self.problem.atoms:
             return np.zeros_like(boxes.middle)
-        violation, place = self.problem.query.violation, self.problem.index.__getitem__
+        violation, place = self.problem.violation, self.problem.index.__getitem__
         _, atom = tree_value(violation, bounds.highest, place)
         return bounds.weights[np.arange(len(atom)), atom]
 

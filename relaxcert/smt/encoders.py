@@ -34,7 +34,23 @@ class Gate:
     gain: Affine
 
 
-Step = Affine | Gate
+@dataclass(frozen=True, slots=True)
+class Nearly:
+    """v -> factors * (v - centre) + offset, elementwise, with factors known nearly.
+
+    Attributes:
+        factors: rational numbers next to the true ones; (size,).
+        doubt: each true factor is within this of the stated one; not negative.
+        centre, offset: exact; (size,).
+    """
+
+    factors: Sequence[Fraction]
+    doubt: Sequence[Fraction]
+    centre: Sequence[Fraction]
+    offset: Sequence[Fraction]
+
+
+Step = Affine | Gate | Nearly
 Encoder = Callable[[Any, Shape], Iterable[Step]]
 _ENCODERS: dict[type[nn.Module], Encoder] = {}
 _SMOOTH = (nn.Sigmoid, nn.Tanh, nn.Softplus, nn.GELU, nn.SiLU, nn.ELU, nn.Softmax, nn.Mish)

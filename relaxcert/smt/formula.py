@@ -29,6 +29,10 @@ class Atom:
         """The left-hand side at exact logits."""
         return sum((weight * logits[label] for label, weight in self.weights), self.constant)
 
+    def spread(self, doubt: Sequence[Fraction]) -> Fraction:
+        """How far the value moves at most where each logit moves by its ``doubt``."""
+        return sum((abs(weight) * doubt[label] for label, weight in self.weights), Fraction(0))
+
 
 @dataclass(frozen=True, slots=True)
 class Every:
@@ -96,15 +100,33 @@ def atoms_of(constraint: Constraint) -> tuple[Atom, ...]:
     return tuple(found)
 
 
-def holds(constraint: Constraint, logits: Sequence[Fraction]) -> bool:
-    """Whether the constraint is true at exact logits."""
+def holds(
+    constraint: Constraint, logits: Sequence[Fraction], doubt: Sequence[Fraction] | None = None
+) -> bool:
+    """Whether the constraint is true at exact logits, wherever within ``doubt`` they really are.
+
+    Constraints are monotone in their atoms, so it is enough that the atoms hold surely.
+    """
     match constraint:
         case Atom():
-            return constraint.value(logits) >= 0
+            return constraint.value(logits) >= (0 if doubt is None else constraint.spread(doubt))
         case Every(parts):
-            return all(holds(part, logits) for part in parts)
+            return all(holds(part, logits, doubt) for part in parts)
         case Some(parts):
-            return any(holds(part, logits) for part in parts)
+            return any(holds(part, logits, doubt) for part in parts)
+
+
+def relaxed(constraint: Constraint, doubt: Sequence[Fraction]) -> Constraint:
+    """What holds of logits wherever the constraint holds of others within ``doubt`` of them."""
+    if not any(doubt):
+        return constraint
+    match constraint:
+        case Atom(weights, constant):
+            return Atom(weights, constant + constraint.spread(doubt))
+        case Every(parts):
+            return Every(tuple(relaxed(part, doubt) for part in parts))
+        case Some(parts):
+            return Some(tuple(relaxed(part, doubt) for part in parts))
 
 
 def without(constraint: Constraint, impossible: frozenset[Atom] | set[Atom]) -> Constraint | None:

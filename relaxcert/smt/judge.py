@@ -14,6 +14,7 @@ from fractions import Fraction
 
 from relaxcert.errors import InvalidInput
 from relaxcert.smt.branch import Effort, decide
+from relaxcert.smt.deviation import Enclosed, logits_at
 from relaxcert.smt.formula import Atom, Constraint, Some, holds, violation_of, without
 from relaxcert.smt.network import ExactNetwork
 from relaxcert.smt.query import Budget, Clock, Exact, Query, Region
@@ -32,7 +33,8 @@ class Evidence:
     Attributes:
         ball: None if the property fails at x itself, whatever the ball.
         witness: the x', exact.
-        logits: the exact logits there.
+        logits: the logits there: exact, or next to the true ones where a BatchNorm's scale is
+            irrational; the violation holds for the true ones.
     """
 
     ball: Ball | None
@@ -108,18 +110,23 @@ class PointJudge:
         self.point = tuple(Fraction(value) for value in point)
         self.solver = solver_named(solver)
         self.clock = Clock(Budget.of(budget))
-        self.logits = network.logits(self.point)
+        here = logits_at(network, self.point)
+        self.undecided = _undecided(here)
+        self.logits = network.logits(self.point) if here is None else here.values
         self.ranking = Ranking.of(self.logits)
-        self.seen: dict[Exact, Exact] = {self.point: self.logits}
+        self.seen: dict[Exact, Enclosed | None] = {self.point: here}
         for candidate in candidates:
-            self.seen[candidate] = network.logits(candidate)
+            self.seen[candidate] = logits_at(network, candidate)
         self.impossible: dict[Ball, set[Atom]] = {}
         self.effort = Effort()
 
     def judge(self, prop: Property) -> Judgement:
         """The verdict on ``prop``; what was learnt before is used."""
         started = time.process_time()
-        verdict, evidence = self._formula(prop.formula(self.ranking))
+        if self.undecided:
+            verdict, evidence = unknown(self.undecided), ()
+        else:
+            verdict, evidence = self._formula(prop.formula(self.ranking))
         seconds = time.process_time() - started
         effort = replace(self.effort)
         return Judgement(verdict, evidence, self.ranking, self.logits, effort, seconds)
@@ -163,8 +170,9 @@ class PointJudge:
     ) -> tuple[Verdict, tuple[Evidence, ...]]:
         region = Region.around(self.point, ball)
         for witness, logits in self.seen.items():
-            if holds(violation, logits) and region.contains(witness):
-                return falsified(witness), (Evidence(ball, witness, logits),)
+            known = logits is not None and holds(violation, logits.values, logits.doubt)
+            if logits is not None and known and region.contains(witness):
+                return falsified(witness), (Evidence(ball, witness, logits.values),)
         left = without(violation, self._impossible_in(ball))
         if left is None:
             return CERTIFIED, ()
@@ -176,15 +184,29 @@ class PointJudge:
         if verdict.answer is Answer.CERTIFIED:
             self.impossible.setdefault(ball, set()).update(_refuted(left))
         if verdict.witness is not None:
-            logits = self.network.logits(verdict.witness)
+            logits = logits_at(self.network, verdict.witness)
             self.seen[verdict.witness] = logits
-            return verdict, (Evidence(ball, verdict.witness, logits),)
+            values = () if logits is None else logits.values
+            return verdict, (Evidence(ball, verdict.witness, values),)
         return verdict, ()
 
     def _impossible_in(self, ball: Ball) -> set[Atom]:
         """What is impossible in a ball is so in each smaller one."""
         larger = [b for b in self.impossible if b.norm == ball.norm and b.eps >= ball.eps]
         return set[Atom]().union(*(self.impossible[b] for b in larger))
+
+
+def _undecided(logits: Enclosed | None) -> str:
+    """Why the ranking at x is not known, if it is not."""
+    if logits is None:
+        return "size: no finite bound of the distance to the true network"
+    pair = logits.undecided()
+    if pair is None:
+        return ""
+    return (
+        f"the logits of classes {pair[0]} and {pair[1]} at x are so near that irrational scales "
+        "(BatchNorm) hide their order"
+    )
 
 
 def _refuted(violation: Constraint) -> set[Atom]:

@@ -19,6 +19,7 @@ from relaxcert.errors import RelaxcertError
 from relaxcert.smt.affine import Affine
 from relaxcert.smt.encode import Cell, Encoded, encode
 from relaxcert.smt.forms import Arithmetic, ExactArithmetic, RoundedArithmetic
+from relaxcert.smt.formula import holds
 from relaxcert.smt.problem import Problem
 from relaxcert.smt.query import Clock, Exact
 from relaxcert.smt.search import nearest_violation, walk
@@ -29,6 +30,7 @@ _ROUNDS = 40  # of cuts
 _BITS = (12, 24, 44)  # of the numbers in rounded rows: short ones are fast
 # A box that can be cut in two instead gets little: short numbers, few cuts, little time.
 _EARLY_ROUNDS, _EARLY_SECONDS, _EARLY_RLIMIT = 6, 0.5, 200_000
+_TOO_NEAR = "a violation or a near miss: irrational scales (BatchNorm) hide which"
 _NEARLY = 1e-9  # violations so near that only exact arithmetic tells
 
 
@@ -98,12 +100,15 @@ class _Leaf:
                 return LeafAnswer(proved=reply.status == "unsat", reason=reply.reason), True
             point = encoded.point(dict(reply.model))
             witness = self.problem.witness_at(point)
-            if witness is None and exact and self.problem.query.region.contains(point):
+            inside = exact and self.problem.query.region.contains(point)
+            if witness is None and inside and not self._possible_at(point):
                 raise EncodingFault(
                     "the exact encoding has a model that is no witness when it is evaluated: the "
                     f"encoder or the solver {self.solver.name} is at fault; please report the "
                     "network and the point."
                 )
+            if witness is None and inside:
+                return LeafAnswer(reason=_TOO_NEAR), True
             if witness is None and self.round_ball:
                 witness = self._repair_or_cut(point)
             elif witness is None:
@@ -121,11 +126,15 @@ class _Leaf:
             arithmetic,
             self.cell,
             query.region,
-            query.violation,
+            problem.violation,
             problem.atoms,
             problem.rows,
             self.cuts,
         )
+
+    def _possible_at(self, point: Sequence[Fraction]) -> bool:
+        """Whether the chain's logits violate, up to the distance that it states."""
+        return holds(self.problem.violation, self.problem.query.network.logits(point))
 
     def _seconds(self) -> float:
         left = max(0.001, self.clock.left)

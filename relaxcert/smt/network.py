@@ -11,7 +11,8 @@ so that a network is a chain of stages on a state h, h = x at first:
     z = pre(h),   r = max(z, 0),   h' = skip(h) + gain(r)           logits = output(h)
 
 Sums, concatenations and branches are carried along in the state. The chain speaks of the real
-function of the stored numbers; nothing in it rounds.
+function of the stored numbers; nothing in it rounds. The one exception is stated: where a scale is
+irrational (BatchNorm), a stage holds a rational next to it and a ``doubt`` that bounds the rest.
 """
 
 from __future__ import annotations
@@ -20,7 +21,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
+from numpy.typing import NDArray
+
 from relaxcert.smt.affine import Affine, Point
+
+Exact = tuple[Fraction, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Doubt:
+    """How far each true entry of a map may be from the stored one; not negative, float64."""
+
+    matrix: NDArray[np.float64]
+    offset: NDArray[np.float64]
+
+    def padded(self, rows: int) -> Doubt:
+        """The same, with so many more rows that are exact."""
+        return Doubt(np.pad(self.matrix, ((0, rows), (0, 0))), np.pad(self.offset, (0, rows)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,11 +49,13 @@ class Stage:
         pre: h -> z, the inputs of the units; (units, state).
         skip: h -> what passes by the units; (next state, state).
         gain: r -> what the units add; (next state, units), without offset.
+        doubt: of ``skip``, where it stands for a map without rational numbers; None: it is exact.
     """
 
     pre: Affine
     skip: Affine
     gain: Affine
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +78,11 @@ class ExactNetwork:
     def classes(self) -> int:
         """How many logits there are."""
         return self.output.rows
+
+    @property
+    def has_doubt(self) -> bool:
+        """Whether some stage is only near to the true one."""
+        return any(stage.doubt is not None for stage in self.stages)
 
     @property
     def units(self) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog, nnls
 
-from relaxcert.errors import InvalidInput
+from relaxcert.errors import InvalidInput, UnsupportedLayer
 from relaxcert.smt.affine import Affine
 from relaxcert.smt.bounds import FloatMap, FloatNetwork, bounds_over
 from relaxcert.smt.network import ExactNetwork
@@ -76,7 +76,16 @@ def local_lipschitz(
         region: ``Region.around(point, ball)``.
         norm: of the ball.
         budget: wall time.
+
+    Raises:
+        InvalidInput: another norm than the region's, a budget of 0.
+        UnsupportedLayer: irrational scales (BatchNorm).
     """
+    if network.has_doubt:
+        raise UnsupportedLayer(
+            "the network has a BatchNorm whose scale is irrational: its gradients have no exact "
+            "values to compare bounds with."
+        )
     if region.ball is not None and region.ball.norm != norm:
         raise InvalidInput(f"norm={norm!r} is not the norm of the region, {region.ball.norm!r}.")
     return _Enumeration(network, region, norm, Clock(Budget.of(budget))).run()

@@ -26,7 +26,9 @@ class Problem:
     def __init__(self, query: Query) -> None:
         self.query = query
         self.network = float_network(query.network)
-        self.atoms = atoms_of(query.violation)
+        # What is looked for: holds at least wherever the true network violates.
+        self.violation: Constraint = Every(()) if query.possible is None else query.possible
+        self.atoms = atoms_of(self.violation)
         self.index = {atom: place for place, atom in enumerate(self.atoms)}
         self.rows = rows_of(self.atoms, query.network)
         self.float_rows = FloatMap.of(self.rows)
@@ -40,11 +42,11 @@ class Problem:
         """How nearly each point violates, in float64: at least 0 where it seems to."""
         with np.errstate(all="ignore"):
             values = row_values(self.network, self.float_rows, points)
-            return tree_value(self.query.violation, values, self.index.__getitem__)[0]
+            return tree_value(self.violation, values, self.index.__getitem__)[0]
 
     def impossible(self, highest: Floats) -> Flags:
         """The boxes in which the violation cannot hold, given upper bounds of the atoms."""
-        return ~_possible(self.query.violation, highest >= 0, self.index)
+        return ~_possible(self.violation, highest >= 0, self.index)
 
     def witness_near(self, point: Floats) -> Exact | None:
         """The float point itself or, from outside the ball, drawn in: if it is a witness."""

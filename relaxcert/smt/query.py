@@ -6,15 +6,15 @@ import math
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from relaxcert.errors import InvalidInput
-from relaxcert.smt.formula import Constraint, holds
-from relaxcert.smt.network import ExactNetwork
+from relaxcert.smt.deviation import deviation_over, logits_at
+from relaxcert.smt.formula import Constraint, holds, relaxed
+from relaxcert.smt.network import Exact, ExactNetwork
 from relaxcert.spec.ball import Ball
 
-Exact = tuple[Fraction, ...]
 _SECONDS = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(ms|s|m|min|h)?")
 _UNITS = {None: 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -83,11 +83,18 @@ class Region:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """Find x' in ``region`` whose logits fulfil ``violation``; proved where there is none."""
+    """Find x' in ``region`` whose logits fulfil ``violation``; proved where there is none.
+
+    Attributes:
+        network, region, violation: the question, about the true logits.
+        possible: what the chain's logits fulfil wherever the true ones may violate: the violation
+            itself where the chain is exact; None where no bound of the distance is known.
+    """
 
     network: ExactNetwork
     region: Region
     violation: Constraint
+    possible: Constraint | None = field(init=False)
 
     def __post_init__(self) -> None:
         if self.region.inputs != self.network.inputs:
@@ -95,10 +102,16 @@ class Query:
                 f"the region has {self.region.inputs} inputs, the network {self.network.inputs}: "
                 "flatten the point in the network's own order."
             )
+        doubt = deviation_over(self.network, self.region.lower, self.region.upper)
+        possible = None if doubt is None else relaxed(self.violation, doubt)
+        object.__setattr__(self, "possible", possible)
 
     def broken_by(self, point: Sequence[Fraction]) -> bool:
         """Whether this x' is a witness: in the region, with violating logits; decided exactly."""
-        return self.region.contains(point) and holds(self.violation, self.network.logits(point))
+        if not self.region.contains(point):
+            return False
+        logits = logits_at(self.network, point)
+        return logits is not None and holds(self.violation, logits.values, logits.doubt)
 
 
 @dataclass(frozen=True, slots=True)

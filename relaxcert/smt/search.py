@@ -99,7 +99,7 @@ def _constraints(
 ) -> tuple[Floats, Floats]:
     """G d >= h: the units keep their sides, the atoms that decide hold; rows of length 1."""
     values = piece.rows[0] @ point + piece.rows[1]
-    chosen = deciding_atoms(problem.query.violation, values, problem.index.__getitem__)
+    chosen = deciding_atoms(problem.violation, values, problem.index.__getitem__)
     chosen_list = sorted(chosen)
     sign = np.where(piece.active, 1.0, -1.0)
     weights, offset = piece.units
@@ -132,7 +132,7 @@ def _ascend(problem: Problem, points: Floats) -> Floats:
         if highest.max() > 0:
             break
         values = row_values(problem.network, problem.float_rows, points)
-        score, atom = tree_value(problem.query.violation, values, problem.index.__getitem__)
+        score, atom = tree_value(problem.violation, values, problem.index.__getitem__)
         better = score > highest
         best, highest = np.where(better[:, None], points, best), np.maximum(score, highest)
         gradient = row_gradients(problem.network, problem.float_rows, points, atom)

@@ -47,7 +47,7 @@ def check_size(graph: Graph) -> None:
 
 def too_long(network: ExactNetwork) -> str | None:
     """Why exact runs would take too long, if they would: the numbers grow by their length."""
-    growth = sum(stage.pre.bits + stage.gain.bits for stage in network.stages)
+    growth = sum(max(stage.skip.bits, stage.pre.bits + stage.gain.bits) for stage in network.stages)
     bits = growth + network.output.bits
     if bits <= MAX_BITS:
         return None

@@ -18,10 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from relaxcert.errors import UnsupportedLayer
+from relaxcert.errors import InvalidWeights, UnsupportedLayer
 from relaxcert.smt.affine import Affine, integers_of
 from relaxcert.smt.encoders import (
     Gate,
+    Nearly,
     Shape,
     Step,
     count,
@@ -30,6 +31,8 @@ from relaxcert.smt.encoders import (
     flat_fractions,
     maxima,
 )
+
+ROOT_BITS = 128  # of an irrational scale: far beyond what float64 bounds can tell apart
 
 
 @encodes(
@@ -117,36 +120,56 @@ def prelu(layer: nn.PReLU, shape: Shape) -> Iterator[Step]:
 
 @encodes(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def batch_norm(layer: nn.BatchNorm2d, shape: Shape) -> Iterator[Step]:
-    """(v - mean) / sqrt(variance + eps) * weight + bias, where that root is a rational number."""
+    """weight (v - mean) / sqrt(variance + eps) + bias, as a function of real numbers.
+
+    The factor is exact where the root is a rational number, else it is enclosed.
+    """
     if layer.running_mean is None or layer.running_var is None:
         raise UnsupportedLayer(f"{layer} keeps no statistics: its function depends on the batch.")
-    roots = [
-        _exact_root(variance + Fraction(layer.eps))
-        for variance in flat_fractions(layer.running_var)
-    ]
-    means = flat_fractions(layer.running_mean)
-    ones, zeros = [Fraction(1)] * len(means), [Fraction(0)] * len(means)
-    weights = ones if not layer.affine else flat_fractions(layer.weight)
-    biases = zeros if not layer.affine else flat_fractions(layer.bias)
-    factors = [weight / root for weight, root in zip(weights, roots, strict=True)]
-    moved = zip(means, factors, biases, strict=True)
-    offsets = [bias - mean * factor for mean, factor, bias in moved]
     repeated = count(shape[1:])
-    yield diagonal(
-        [factor for factor in factors for _ in range(repeated)],
-        [offset for offset in offsets for _ in range(repeated)],
-    )
 
+    def everywhere(values: Tensor | list[Fraction]) -> list[Fraction]:
+        exact = flat_fractions(values) if isinstance(values, Tensor) else values
+        return [value for value in exact for _ in range(repeated)]
 
-def _exact_root(square: Fraction) -> Fraction:
-    root = Fraction(math.isqrt(square.numerator), math.isqrt(square.denominator))
-    if root * root != square:
-        raise UnsupportedLayer(
-            "BatchNorm divides by sqrt(variance + eps), which is no rational number here, so it "
-            "has no exact encoding: fold it into the layer before it (numbers w * scale, stored as "
-            "floats), and train, certify and cross-check that network."
+    squares = [variance + Fraction(layer.eps) for variance in flat_fractions(layer.running_var)]
+    if min(squares) <= 0:
+        raise InvalidWeights(
+            f"running_var of {layer} plus eps is not positive: its root is no scale."
         )
-    return root
+    inverse = [inverse_root(square) for square in squares]
+    ones, zeros = [Fraction(1)] * len(squares), [Fraction(0)] * len(squares)
+    weights = flat_fractions(layer.weight) if layer.affine else ones
+    factors = [weight * near for weight, (near, _) in zip(weights, inverse, strict=True)]
+    doubt = [abs(weight) * off for weight, (_, off) in zip(weights, inverse, strict=True)]
+    nearly = Nearly(
+        everywhere(factors),
+        everywhere(doubt),
+        everywhere(layer.running_mean),
+        everywhere(layer.bias if layer.affine else zeros),
+    )
+    if any(doubt):
+        yield nearly
+        return
+    moved = zip(nearly.centre, nearly.factors, nearly.offset, strict=True)
+    yield diagonal(nearly.factors, [bias - mean * factor for mean, factor, bias in moved])
+
+
+def inverse_root(square: Fraction) -> tuple[Fraction, Fraction]:
+    """A rational next to 1/sqrt(square), and a bound of its distance: 0 if it is exact.
+
+    With 1/square = n/d, the integer root r of floor(4^k n/d) has
+
+        r / 2^k  <=  1/sqrt(square)  <  (r + 1) / 2^k.
+    """
+    inverse = 1 / square
+    root = Fraction(math.isqrt(inverse.numerator), math.isqrt(inverse.denominator))
+    if root * root == inverse:
+        return root, Fraction(0)
+    size = inverse.numerator.bit_length() - inverse.denominator.bit_length()
+    shift = max(0, ROOT_BITS - size // 2)
+    below = math.isqrt((inverse.numerator << 2 * shift) // inverse.denominator)
+    return Fraction(below, 1 << shift), Fraction(1, 1 << shift)
 
 
 def _on_unit_vectors(layer: nn.Module, shape: Shape) -> tuple[NDArray[np.float64], Shape]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
@@ -20,8 +21,17 @@ from relaxcert.lipschitz.graph import Graph, Node
 from relaxcert.lipschitz.materialised import materialised
 from relaxcert.lipschitz.tracing import trace
 from relaxcert.smt.affine import Affine, stacked
-from relaxcert.smt.encoders import Gate, Shape, Step, encoder_for, refuse_smooth
-from relaxcert.smt.network import ExactNetwork, Stage
+from relaxcert.smt.deviation import sizes_up
+from relaxcert.smt.encoders import (
+    Gate,
+    Nearly,
+    Shape,
+    Step,
+    diagonal,
+    encoder_for,
+    refuse_smooth,
+)
+from relaxcert.smt.network import Doubt, ExactNetwork, Stage
 from relaxcert.smt.size import check_size
 
 
@@ -94,22 +104,44 @@ class _Builder:
             raise UnsupportedLayer(f"backbone.{node.name} ({node.kind}) has no exact encoding.")
 
     def _apply(self, place: int, step: Step) -> None:
-        if isinstance(step, Affine):
-            self.values[place] = step @ self.values[place]
-        else:
-            self._close_stage(place, step)
+        match step:
+            case Affine():
+                self.values[place] = step @ self.values[place]
+            case Gate(pre, skip, gain):
+                value = self.values[place]
+                self._close_stage(place, pre @ value, skip @ value, gain)
+            case Nearly():
+                self._close_nearly(place, step)
 
-    def _close_stage(self, place: int, gate: Gate) -> None:
-        """Make the gate's output, and every other value still needed, the next state."""
-        value = self.values.pop(place)
+    def _close_nearly(self, place: int, step: Nearly) -> None:
+        """A stage without units, whose map is known nearly.
+
+        As the true map is factor * (v - centre) + offset, it is off by at most
+        doubt |v - centre|, entry by entry; v - centre is an affine function of the state.
+        """
+        value = self.values[place]
+        ones = [Fraction(1)] * value.rows
+        moved = diagonal(ones, [-centre for centre in step.centre]) @ value
+        skip = diagonal(step.factors, step.offset) @ moved
+        matrix, offset = sizes_up(moved)
+        factors = np.array([float(value) for value in step.doubt]) * (1 + 2.0**-20)
+        doubt = Doubt(factors[:, None] * matrix, factors * offset)
+        none = Affine.zero(0, value.columns)
+        self._close_stage(place, none, skip, Affine.zero(skip.rows, 0), doubt)
+
+    def _close_stage(
+        self, place: int, pre: Affine, passed: Affine, gain: Affine, doubt: Doubt | None = None
+    ) -> None:
+        """Make ``passed + gain(units)``, and every other value still needed, the next state."""
+        self.values.pop(place)
         needed = [p for p in sorted(self.values) if self.last_use.get(p, -1) > place]
-        kept = [gate.skip @ value, *(self.values[p] for p in needed)]
+        kept = [passed, *(self.values[p] for p in needed)]
         skip = stacked(kept)
-        rest = skip.rows - gate.gain.rows
-        gain = gate.gain
+        rest = skip.rows - passed.rows
         if rest:
             gain = stacked([gain, Affine.zero(rest, gain.columns)])
-        self.stages.append(Stage((gate.pre @ value).reduced(), skip.reduced(), gain))
+            doubt = None if doubt is None else doubt.padded(rest)
+        self.stages.append(Stage(pre.reduced(), skip.reduced(), gain, doubt))
         start = 0
         self.values = {}
         for p, part in zip([place, *needed], kept, strict=True):

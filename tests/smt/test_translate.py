@@ -98,7 +98,7 @@ def test_logits_agree_with_torch(name):
         assert logits_fault(network, exact_point, [v * (1 + 2**-25) for v in computed])
 
 
-def test_batch_norm_where_its_root_is_rational_else_refused():
+def test_batch_norm_whose_root_is_rational_is_exact():
     backbone = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3, eps=0.25), nn.Linear(3, 2)).double()
     backbone[1].running_var.copy_(torch.tensor([2.0, 0.75, 0.0]))  # roots 1.5, 1, 0.5
     backbone[1].running_mean.copy_(torch.tensor([1.0, -2.0, 0.5]))
@@ -107,9 +107,9 @@ def test_batch_norm_where_its_root_is_rational_else_refused():
     point = torch.tensor([[0.5, -1.25]], dtype=torch.float64)
     computed = backbone(point)[0].tolist()
     assert logits_fault(network, tuple(map(Fraction, point[0].tolist())), computed) == ""
+    assert not network.has_doubt
     backbone[1].running_var.fill_(1.0)
-    with pytest.raises(UnsupportedLayer, match="no rational number here"):
-        exact_network(backbone, (2,))
+    assert exact_network(backbone, (2,)).has_doubt  # tests/smt/test_batch_norm.py
 
 
 def test_padding_that_adds_weights_up_is_refused():
