@@ -24,7 +24,6 @@ from relaxcert.smt.pieces import local_lipschitz
 from relaxcert.smt.query import Region
 from relaxcert.smt.translate import ExactNetwork
 from relaxcert.spec import Local, TopK
-from relaxcert.spec.ball import Ball
 from relaxcert.spec.verdict import Answer
 from tests.networks import generator, linear, randn
 
@@ -233,7 +232,7 @@ def test_convolution_and_batch_norm_in_a_residual_sum():
 
 def test_what_has_no_enclosure_is_refused():
     network = exact_network(normalised(1), (2,))
-    region = Region.around((Fraction(0), Fraction(0)), Ball("0.1", "l2"))
+    region = Region.around((Fraction(0), Fraction(0)), Local(eps="0.1").balls[0])
     with pytest.raises(UnsupportedLayer, match="no exact values"):
         local_lipschitz(network, region, "l2")
     backbone = normalised(1)
