@@ -65,8 +65,9 @@ class NotMet(Exception):
 
 def console() -> Console:
     """Standard output; as wide as needed when it is not a terminal."""
-    plain = Console()
-    return plain if plain.is_terminal else Console(width=120)
+    # Without emoji, which rich makes of the colons in landsat:train:.
+    plain = Console(emoji=False)
+    return plain if plain.is_terminal else Console(width=120, emoji=False)
 
 
 def device_of(name: str) -> torch.device:

@@ -20,6 +20,7 @@ from relaxcert.cli.common import (
     property_in_words,
     table,
 )
+from relaxcert.cli.dry_run import dry_run
 from relaxcert.cli.interrupts import resumable, this_command
 from relaxcert.cli.parts import (
     JudgedPart,
@@ -75,6 +76,18 @@ def train(
     compile_: Annotated[
         bool | None, typer.Option("--compile/--no-compile", help="Compile the loss; or do not.")
     ] = None,
+    dry: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the plan (data, network, memory), make 3 steps, stop.",
+        ),
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="With --dry-run: PNG of the schedules. Default: beside the folder."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="With --dry-run: JSON.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoint in the folder.")
     ] = False,
@@ -88,6 +101,7 @@ def train(
     Ctrl-C keeps the last checkpoint; the same command with --resume goes on from there.
 
     Examples: [bold]relaxcert train --recipe landsat-rt3 --out runs/rt3[/bold],
+    [bold]relaxcert train --recipe cifar100-rt5 --data cifar-100-binary --dry-run[/bold],
     [bold]relaxcert train --recipe my-recipe.toml --data mine.npz --out runs/mine[/bold],
     [bold]relaxcert train --recipe acasxu-fast --data acasxu --out runs/acasxu[/bold]
     """
@@ -106,6 +120,10 @@ def train(
         for name, where in ({name: name for name in test} if test else tests).items()
     }
     net = network_of(chosen, points, seed).to(device_of(device))
+    if dry:
+        picture = plot or out.with_name(f"{out.name}-schedules.png")
+        dry_run(chosen, source, points, net, seed=seed, plot=picture, json=json)
+        return
     started, earlier = time.process_time(), None if resume else _last_written(out)
     with resumable(lambda: _how_to_go_on(out, earlier)):
         history = fit(

@@ -100,7 +100,7 @@ def fit(
     if not -(2**63) <= seed < 2**63:
         raise InvalidInput(f"seed={seed} must fit in 64 bits.")
     _check_validation(validation, net.num_classes)
-    run = _Run(net, train_data, optimisation or Optimisation(), seed)
+    run = Run(net, train_data, optimisation or Optimisation(), seed)
     where = None if folder is None else Path(folder)
     if resume and where is not None and (where / CHECKPOINT).exists():
         run.restore(where / CHECKPOINT)
@@ -122,8 +122,8 @@ def fit(
 
 
 @dataclass
-class _Run:
-    """The state of one training run."""
+class Run:
+    """The state of one training run; :func:`fit` is what to call."""
 
     net: GloRoNet
     data: TrainingData
@@ -170,6 +170,22 @@ class _Run:
                 _check_finite(losses, number)
         self._check_weights(number)
         return float(torch.stack(losses).mean()), time.perf_counter() - started
+
+    def first_steps(self, count: int) -> list[tuple[float, float]]:
+        """Make the first steps of the run, whatever the epoch; loss and seconds of each."""
+        made: list[tuple[float, float]] = []
+        self.trained.train()
+        for number in range(count):
+            torch.manual_seed(mixed(self.seed, number))
+            for step, batch in enumerate(self.batches.epoch(self.seed, number)):
+                if len(made) == count:
+                    return made
+                started = time.perf_counter()
+                loss = self._step(*batch, number + step / len(self.batches))
+                _check_finite([loss], number)
+                made.append((float(loss), time.perf_counter() - started))
+                self._check_weights(number)
+        return made
 
     def _step(self, inputs: Tensor, labels: Tensor, epoch: float) -> Tensor:
         progress = epoch / self.settings.epochs
