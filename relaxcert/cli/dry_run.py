@@ -90,7 +90,7 @@ def plan_of(
     first, _ = next(run.batches.epoch(seed, 0))
     shape = tuple(first.shape[1:])
     held = points.inputs.numel() * points.inputs.element_size() if isinstance(points, Split) else 0
-    most = min(settings.batch_size, run.batches.points)
+    most = -(-min(settings.batch_size, run.batches.points) // settings.accumulate)
     memory = memory_of(run.trained, first[:4], most, held)
     return Plan(
         recipe=recipe,
@@ -139,6 +139,7 @@ def _show(plan: Plan, drawn: Path) -> None:
     screen, settings = console(), plan.recipe.optimisation
     numbers = list(plan.counts.values())
     size = " x ".join(map(str, plan.shape))
+    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
     rows = [
         ["recipe", f"{plan.recipe.name}: {plan.recipe.title}"],
         ["data", f"{plan.source}: {sum(numbers):,} points of {size}"],
@@ -148,7 +149,8 @@ def _show(plan: Plan, drawn: Path) -> None:
         ["device", str(next(plan.net.backbone.parameters()).device)],
         ["loss", _loss(plan.recipe)],
         ["augmentation", settings.augmentation],
-        ["batches", f"{settings.batch_size} points, {plan.steps_an_epoch:,} steps an epoch"],
+        ["precision", f"{settings.precision}{', compiled' if settings.compile else ''}"],
+        ["batches", f"{settings.batch_size} points{parts}, {plan.steps_an_epoch:,} steps an epoch"],
         ["length", f"{settings.epochs} epochs, {plan.steps:,} steps"],
         *([name, _range(values)] for name, values in plan.curves.items()),
         *_memory_rows(plan.memory),

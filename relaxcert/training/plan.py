@@ -51,6 +51,8 @@ def memory_of(net: GloRoNet, points: Tensor, batch_size: int, data: int) -> Memo
 
         saved(n) = saved(2) + (n - 2) (saved(4) - saved(2)) / 2
 
+    (a little too much, since the head takes another way through few points).
+
     Args:
         net: the network that is optimised; a copy of it runs.
         points: at least one, (points, ...); repeated if there are fewer than four.
