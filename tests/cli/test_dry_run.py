@@ -138,5 +138,5 @@ def test_the_memory_estimate_is_what_autograd_keeps_at_the_real_batch_size():
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         net(points)
     measured = sum(size for place, size in sizes.items() if place not in weights)
-    assert estimate.saved == pytest.approx(measured, rel=0.02)
+    assert measured <= estimate.saved <= 1.05 * measured
     assert estimate.state >= 4 * 4 * sum(p.numel() for p in net.parameters())
