@@ -87,7 +87,6 @@ def train(
         Path | None,
         typer.Option(help="With --dry-run: PNG of the schedules. Default: beside the folder."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="With --dry-run: JSON.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoint in the folder.")
     ] = False,
