@@ -17,13 +17,19 @@ from relaxcert.lipschitz.live_folding import Segment, initial_iterate, segments_
 from relaxcert.lipschitz.pairs import EstimatedPairs, Pairs, TablePairs
 from relaxcert.lipschitz.rules import pairs_of_any_map
 from relaxcert.lipschitz.rules_convolution import ConvolutionRule
-from relaxcert.lipschitz.structure import Structure, has_own_forward, in_eval_mode, structure_of
+from relaxcert.lipschitz.snapshot import tensors_of
+from relaxcert.lipschitz.structure import (
+    Structure,
+    Watch,
+    has_own_forward,
+    in_eval_mode,
+    structure_of,
+)
 from relaxcert.lipschitz.tracing import trace
 from relaxcert.lipschitz.verified import (
     LayerBound,
     VerifiedBounds,
     refuse_train_mode,
-    tensors_of,
     verify,
 )
 from relaxcert.spec.ball import Norm
@@ -61,6 +67,8 @@ class NetworkLipschitz(nn.Module):
         self.tight = False
         self.present: VerifiedBounds | None = None
         self._structure: Structure | None = None
+        self._watch: Watch | None = None
+        self._own_forward = False
         self._graph: Graph | None = None
         self._graph_of_proof: Graph | None = None
         self._shape_of_graph: Shape | None = None
@@ -100,7 +108,8 @@ class NetworkLipschitz(nn.Module):
         backbone = self._backbone[0]
         shape = self.input_shape if input_shape is None else input_shape
         # A forward method may depend on anything, so it is traced anew; Sequential may not.
-        graph = trace(backbone) if has_own_forward(backbone) else self.live_graph()
+        self._refresh(None)
+        graph = trace(backbone) if self._own_forward else self._known_graph()
         refuse_train_mode(graph)
         known = self.present
         self.tight = self.tight if tight is None else tight
@@ -208,10 +217,14 @@ class NetworkLipschitz(nn.Module):
         Returns whether anything changed.
         """
         backbone = self._backbone[0]
-        structure = structure_of(backbone)
         shape = self.input_shape if input_shape is None else input_shape
         same_shape = shape is None or shape == self._shape_of_graph
-        if self._graph is not None and structure == self._structure and same_shape:
+        known = self._structure is not None and same_shape and self._graph is not None
+        if known and self._watch is not None and self._watch.is_same():
+            return False
+        structure = structure_of(backbone)
+        self._watch, self._own_forward = Watch(backbone), has_own_forward(backbone)
+        if known and structure == self._structure:
             return False
         graph = trace(backbone)
         if shape is not None and (graph.needs_shape or is_foldable(graph)):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from relaxcert.heads.gloronet import GloRoNet
-from relaxcert.lipschitz.verified import tensors_of
+from relaxcert.lipschitz.snapshot import tensors_of
 from relaxcert.spec.ball import Norm
 from relaxcert.testing.rule_case import ROUNDED, jacobian, matrix_norm
 from relaxcert.testing.running import require

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from relaxcert.heads import GloRoNet
-from relaxcert.lipschitz import verified
+from relaxcert.lipschitz import snapshot
 from relaxcert.nn import MinMax
 from relaxcert.spec import Local
 from tests.networks import linear, randn
@@ -34,8 +34,14 @@ def changes_seen(dtype: torch.dtype) -> list[bool]:
     return seen
 
 
+@pytest.mark.parametrize("libc", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_last_bit_of_every_number_is_seen(dtype):
+def test_the_last_bit_of_every_number_is_seen(dtype, libc, monkeypatch):
+    """With memcmp, and where the system has none."""
+    if not libc:
+        monkeypatch.setattr(snapshot, "memcmp", None)
+    elif snapshot.memcmp is None:
+        pytest.skip("this system's C library is not reached")
     assert all(changes_seen(dtype))
 
 
@@ -49,7 +55,7 @@ def test_weights_in_another_layout_are_compared_as_well():
 
 
 def test_a_comparison_that_always_agrees_is_found(monkeypatch):
-    monkeypatch.setattr(verified, "_same_numbers", lambda live, kept: True)
+    monkeypatch.setattr(snapshot, "same_numbers", lambda live, kept: True)
     assert not any(changes_seen(torch.float32))
 
 
@@ -59,3 +65,26 @@ def test_a_changed_setting_is_seen_although_all_weights_are_the_same():
     before = net.verify().fingerprint
     net.backbone[0].p = 0.25
     assert net.verify().fingerprint != before
+
+
+class Other(torch.Tensor):
+    """A subclass, whose memory may mean anything."""
+
+
+VIEWS = {
+    "plain": lambda base: base,
+    "transposed": lambda base: base.t().contiguous().t(),
+    "every second": lambda base: torch.stack([base, base + 1], 2)[:, :, 0],
+    "negative bit": lambda base: torch.complex(base, -base).conj().imag,
+    "a subclass": lambda base: base.as_subclass(Other),
+}
+
+
+@pytest.mark.parametrize("name", list(VIEWS))
+def test_tensors_whose_memory_is_not_their_numbers_are_compared_as_numbers(name):
+    """Against torch.equal, with the same and with one other number."""
+    base = randn(1, 6, 4, dtype=torch.float32)
+    live = VIEWS[name](base)
+    for kept in (base.clone(), live.as_subclass(torch.Tensor).clone(), base + 1):
+        assert snapshot.same_numbers(live, kept) == torch.equal(live, kept)
+    assert snapshot.same_numbers(live, base.clone())
