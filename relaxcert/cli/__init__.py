@@ -25,6 +25,7 @@ from relaxcert.cli import (
     demo,
     doctor,
     export,
+    models,
     properties,
     train,
     vnnlib,
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
+app.command("models")(models.models)
 app.command("certify")(certify.certify)
 app.command("check")(check.check)
 app.command("attack")(attack.attack_command)

@@ -41,7 +41,7 @@ class OrthogonalLinear(nn.Module):
 
         Autocast does not reach it: only its product with the input may be of reduced precision.
         """
-        with _plain_arithmetic(self.free.device.type):
+        with plain_arithmetic(self.free.device.type):
             tall = cayley(self.free)
         return tall if self.out_features >= self.in_features else tall.mT
 
@@ -64,7 +64,8 @@ def cayley(free: Tensor) -> Tensor:
     return torch.cat((inverse @ (identity - skew), -2.0 * below @ inverse))
 
 
-def _plain_arithmetic(device_type: str) -> AbstractContextManager[object]:
+def plain_arithmetic(device_type: str) -> AbstractContextManager[object]:
+    """A context without autocast on devices of this type, for weights that are computed."""
     if torch.compiler.is_compiling() or torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()

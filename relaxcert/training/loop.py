@@ -16,11 +16,11 @@ from relaxcert.data.landsat import Split
 from relaxcert.errors import InvalidInput, TrainingError
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import save_model
-from relaxcert.nn.orthogonal import baked, orthogonalised
 from relaxcert.training.augmentation import patch_symmetries
 from relaxcert.training.batches import Batches, TrainingData, check_labels, mixed
 from relaxcert.training.checkpoint import load_checkpoint, save_checkpoint
 from relaxcert.training.evaluation import evaluate
+from relaxcert.training.forms import in_plain_form, in_training_form
 from relaxcert.training.image_augmentation import augmented_images
 from relaxcert.training.objective import Gradient
 from relaxcert.training.progress import EpochBar
@@ -74,8 +74,8 @@ def fit(
     the epoch alone; on one device a resumed run gives the same bits as an unbroken one.
 
     Args:
-        net: the network; its backbone keeps its plain layers (with ``orthogonal = true`` they are
-            trained through the Cayley transform and written back as numbers).
+        net: the network; its backbone keeps its plain layers (those that the settings train as
+            orthogonal, almost orthogonal or normalised are written back as numbers).
         train_data: a Split, (inputs, labels), or a map-style Dataset of (input, label).
         optimisation: epochs, batch size, schedules, loss; the defaults suit small dense networks.
         validation: labelled points that are certified now and then; never the test part.
@@ -149,12 +149,12 @@ class Run:
         self.augment = _AUGMENTATIONS[self.settings.augmentation]
 
     def _trained_twin(self) -> GloRoNet:
-        """The network that is optimised: the given one, or its twin with orthogonal layers."""
-        if not self.settings.orthogonal:
-            return self.net
+        """The network that is optimised: the given one, or its twin with computed weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            twin = orthogonalised(self.net.backbone)
+            twin = in_training_form(self.net.backbone, self.settings)
+        if twin is self.net.backbone:
+            return self.net
         return GloRoNet(twin, self.net.prop, self.net.num_classes)
 
     def train_epoch(self, number: int) -> tuple[float, float]:
@@ -237,7 +237,7 @@ class Run:
         if self.trained is self.net:
             return
         with torch.no_grad():
-            self.net.backbone.load_state_dict(baked(self.trained.backbone).state_dict())
+            self.net.backbone.load_state_dict(in_plain_form(self.trained.backbone).state_dict())
 
     def save(self, folder: Path) -> None:
         """Write checkpoint, last and (if it is) best model; each atomically."""

@@ -22,6 +22,7 @@ from torch import nn
 
 from relaxcert.errors import DocumentError, suggestion
 from relaxcert.nn.convolutional import conv_net, deep_conv_net
+from relaxcert.nn.liresnet import liresnet
 from relaxcert.nn.networks import dense
 from relaxcert.spec.explain import FieldError, explain
 from relaxcert.spec.toml import parse_toml, read_text
@@ -38,6 +39,12 @@ from relaxcert.training.schedules import (
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 # A model file is named after its recipe and lies beside these.
 _TAKEN = ("best", "checkpoint", "last")
+
+
+_FIELDS_OF = {
+    "dense": ("hidden", "activation", "mean", "std"),
+    "liresnet": ("width", "depth", "features", "stride"),
+}
 
 
 class _Table(BaseModel):
@@ -60,6 +67,10 @@ class Optimisation(_Table):
     """Train for an eps so many times larger; certificates always use eps itself."""
     orthogonal: bool = False
     """Train all linear layers but the last as orthogonal ones, through the Cayley transform."""
+    convolutions: Literal["free", "almost-orthogonal"] = "free"
+    """Train the convolutions outside of residual blocks rescaled to a norm of at most 1 (AOL)."""
+    last_layer: Literal["free", "normalised"] = "free"
+    """Train the rows of the last layer with length 1."""
     augmentation: Literal["none", "patch-symmetries", "images", "images-unflipped"] = "none"
     precision: Literal["float32", "bf16"] = "float32"
     """Of the backbone while training; bounds, margins and loss stay in that of the weights."""
@@ -70,27 +81,36 @@ class Optimisation(_Table):
 
 
 class Architecture(_Table):
-    """A backbone (``[architecture]``): dense, or one of the paper's two for images."""
+    """A backbone (``[architecture]``): dense, one of the paper's two for images, or LiResNet."""
 
-    kind: Literal["dense", "conv", "deep-conv"] = "dense"
+    kind: Literal["dense", "conv", "deep-conv", "liresnet"] = "dense"
     hidden: list[int] | None = Field(default=None, max_length=64)
     """Widths of the hidden layers (dense only)."""
     activation: Literal["minmax", "relu"] = "minmax"
     mean: float | list[float] | None = None
     """Subtracted from the input; a list is repeated over the features (dense only)."""
     std: float | None = Field(default=None, gt=0)
+    width: int = Field(default=64, ge=2, le=4096, multiple_of=2)
+    """Channels of the residual blocks (liresnet only)."""
+    depth: int = Field(default=6, ge=1, le=256)
+    """Number of residual blocks (liresnet only)."""
+    features: int = Field(default=512, ge=2, le=65536, multiple_of=2)
+    """Width of the dense layer after them (liresnet only)."""
+    stride: int = Field(default=2, ge=1, le=64)
+    """Of the first convolution (liresnet only)."""
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> Architecture:
         if self.kind == "dense" and self.hidden is None:
             raise FieldError("hidden", "is missing: give the widths of the hidden layers, or [].")
         fields = type(self).model_fields
-        odd = [n for n, f in fields.items() if n != "kind" and getattr(self, n) != f.default]
-        if self.kind != "dense" and odd:
+        own = _FIELDS_OF.get(self.kind, ())
+        odd = [n for n, f in fields.items() if n not in own and getattr(self, n) != f.default]
+        odd = [n for n in odd if n != "kind"]
+        if odd:
+            known = ", ".join(own) if own else "none: it is the paper's network as it stands"
             raise FieldError(
-                odd[0],
-                f"has no meaning for kind {self.kind!r}, the paper's network as it stands: remove "
-                "it.",
+                odd[0], f"has no meaning for kind {self.kind!r} (its fields: {known}): remove it."
             )
         return self
 
@@ -101,6 +121,9 @@ class Architecture(_Table):
             return conv_net(sizes, num_classes)
         if self.kind == "deep-conv":
             return deep_conv_net(sizes, num_classes)
+        if self.kind == "liresnet":
+            own = {name: getattr(self, name) for name in _FIELDS_OF["liresnet"]}
+            return liresnet(sizes, num_classes, **own)
         return dense(
             math.prod(sizes),
             self.hidden or [],
