@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxcert.smt.affine import Affine
-from relaxcert.smt.bounds import Bounds, FloatMap, bounds_over
+from relaxcert.smt.bounds import Bounds, bounds_over
 from relaxcert.smt.deviation import logits_at
 from relaxcert.smt.encode import Cell, encode
+from relaxcert.smt.float_network import FloatMap
 from relaxcert.smt.forms import Arithmetic, ExactArithmetic, RoundedArithmetic
 from relaxcert.smt.formula import Atom, some
 from relaxcert.smt.network import ExactNetwork, Values

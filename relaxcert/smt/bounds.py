@@ -21,68 +21,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxcert.smt.affine import Affine
-from relaxcert.smt.formula import Atom
-from relaxcert.smt.network import ExactNetwork
+from relaxcert.smt.float_network import UNIT, FloatMap, FloatNetwork, FloatStage
 from relaxcert.smt.support import Boxes, maximum
 
 Floats = NDArray[np.float64]
-UNIT = 2.0**-53
 _INFLATE = 1.0 + 2.0**-20  # exceeds the rounding of any bound's own few thousand operations
 _TINY = 1e-280  # exceeds all underflow: fewer than 1e6 operations, each 1e-323 times two numbers
 _HUGE = 1e15  # ... below this
-
-
-@dataclass(frozen=True, slots=True)
-class FloatMap:
-    """An affine map with entries off by at most one rounding; and its absolute values."""
-
-    matrix: Floats
-    offset: Floats
-    size: Floats
-    offset_size: Floats
-
-    @classmethod
-    def of(cls, exact: Affine) -> FloatMap:
-        """The nearest float64 numbers."""
-        matrix, offset = exact.float64()
-        return cls(matrix, offset, np.abs(matrix), np.abs(offset))
-
-
-@dataclass(frozen=True, slots=True)
-class FloatStage:
-    """A stage in float64; ``skip`` and ``gain`` as in the exact stage."""
-
-    pre: FloatMap
-    skip: FloatMap
-    gain: FloatMap
-
-
-@dataclass(frozen=True, slots=True)
-class FloatNetwork:
-    """The network in float64, for bounds and for searching; ``gamma`` covers its sums."""
-
-    stages: tuple[FloatStage, ...]
-    output: FloatMap
-    gamma: float
-
-    @classmethod
-    def of(cls, network: ExactNetwork) -> FloatNetwork:
-        """Convert once, use for all boxes."""
-        stages = tuple(
-            FloatStage(FloatMap.of(s.pre), FloatMap.of(s.skip), FloatMap.of(s.gain))
-            for s in network.stages
-        )
-        widest = max([network.inputs, *(max(m.rows, m.columns) for m in network.maps())])
-        operations = 4 * widest + 64
-        gamma = operations * UNIT / (1 - operations * UNIT)
-        return cls(stages, FloatMap.of(network.output), gamma)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +104,6 @@ def joined(parts: Sequence[Bounds]) -> Bounds:
         np.concatenate([part.lowest for part in parts]),
         np.concatenate([part.weights for part in parts]),
     )
-
-
-def rows_of(atoms: Sequence[Atom], network: ExactNetwork) -> Affine:
-    """The atoms as exact rows over the last state: (atoms, state)."""
-    if not atoms:
-        return Affine.zero(0, network.output.columns)
-    weights = [dict(atom.weights) for atom in atoms]
-    rows = [[row.get(c, Fraction(0)) for c in range(network.classes)] for row in weights]
-    exact = Affine.from_fractions(rows, [atom.constant for atom in atoms])
-    return exact @ network.output
 
 
 def bounds_over(

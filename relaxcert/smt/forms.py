@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxcert.smt.affine import Affine, Point, integers_of
-from relaxcert.smt.bounds import FloatMap, FloatNetwork
+from relaxcert.smt.float_network import FloatMap, FloatNetwork
 from relaxcert.smt.network import ExactNetwork
 
 Floats = NDArray[np.float64]

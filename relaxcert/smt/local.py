@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxcert.smt.bounds import FloatMap, FloatNetwork
+from relaxcert.smt.float_network import FloatMap, FloatNetwork
 from relaxcert.smt.formula import Atom, Constraint, Every
 
 Floats = NDArray[np.float64]

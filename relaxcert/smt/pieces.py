@@ -21,7 +21,8 @@ from scipy.optimize import linprog, nnls
 
 from relaxcert.errors import InvalidInput, UnsupportedLayer
 from relaxcert.smt.affine import Affine
-from relaxcert.smt.bounds import FloatMap, FloatNetwork, bounds_over
+from relaxcert.smt.bounds import bounds_over
+from relaxcert.smt.float_network import FloatMap, FloatNetwork
 from relaxcert.smt.network import ExactNetwork
 from relaxcert.smt.problem import float_network
 from relaxcert.smt.query import Budget, Clock, Exact, Region

@@ -9,7 +9,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxcert.smt.bounds import FloatMap, FloatNetwork, rows_of
+from relaxcert.smt.affine import Affine
+from relaxcert.smt.float_network import FloatMap, FloatNetwork
 from relaxcert.smt.formula import Atom, Constraint, Every, atoms_of
 from relaxcert.smt.local import row_values, tree_value
 from relaxcert.smt.network import ExactNetwork
@@ -73,6 +74,16 @@ class Problem:
                 if found is not None:
                     return found
         return None
+
+
+def rows_of(atoms: Sequence[Atom], network: ExactNetwork) -> Affine:
+    """The atoms as exact rows over the last state: (atoms, state)."""
+    if not atoms:
+        return Affine.zero(0, network.output.columns)
+    weights = [dict(atom.weights) for atom in atoms]
+    rows = [[row.get(c, Fraction(0)) for c in range(network.classes)] for row in weights]
+    exact = Affine.from_fractions(rows, [atom.constant for atom in atoms])
+    return exact @ network.output
 
 
 @lru_cache(maxsize=8)

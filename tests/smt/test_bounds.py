@@ -14,7 +14,9 @@ from relaxcert.nn.elementwise import Abs
 from relaxcert.nn.layers import MinMax
 from relaxcert.smt import Region, reaches
 from relaxcert.smt.audit import _extreme, bounds_fault
-from relaxcert.smt.bounds import FloatMap, FloatNetwork, bounds_over, rows_of
+from relaxcert.smt.bounds import bounds_over
+from relaxcert.smt.float_network import FloatMap, FloatNetwork
+from relaxcert.smt.problem import rows_of
 from relaxcert.smt.support import Boxes
 from relaxcert.spec import Ball
 from tests.networks import random_backbone
