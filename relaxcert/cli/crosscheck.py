@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from torch import Tensor
 
-from relaxcert.cli.common import Json, console, load_points, property_in_words, table
+from relaxcert.cli.common import (
+    BestOption,
+    Json,
+    ModelPath,
+    console,
+    load_net,
+    load_points,
+    property_in_words,
+    table,
+)
+from relaxcert.cli.exactness import Wanted, report_radii
 from relaxcert.cli.interrupts import resumable, this_command
 from relaxcert.errors import InvalidInput
 from relaxcert.files import write_text
 from relaxcert.heads.gloronet import GloRoNet
-from relaxcert.heads.model_file import load_model
 from relaxcert.lipschitz.verified import fingerprint
-from relaxcert.smt.crosscheck import CrossCheck, crosscheck
+from relaxcert.smt.crosscheck import CrossCheck, crosscheck_all
 from relaxcert.smt.query import Budget
 from relaxcert.smt.translate import exact_network
 from relaxcert.smt.witness import load_witness, save_witness, witness_of
@@ -35,15 +46,20 @@ class Unsound(Exception):
 
 
 def crosscheck_command(
-    model: Annotated[Path, typer.Argument(help="A model file that relaxcert wrote.")],
+    model: ModelPath,
     data: Annotated[
         str | None,
         typer.Option(help="A .npz (x, optionally y), .npy or .csv file, or landsat:test."),
     ] = None,
     prop: Annotated[
-        str | None,
-        typer.Option("--property", help="A property by name or file; default: the model's own."),
+        list[str] | None,
+        typer.Option(
+            "--property",
+            help="A property by name or file, or several: what is learnt at a point serves all. "
+            "Default: the model's own.",
+        ),
     ] = None,
+    best: BestOption = None,
     points: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
     scale: Annotated[
         float, typer.Option(min=1e-30, help="Divide the file's numbers by this, e.g. 255.")
@@ -51,6 +67,24 @@ def crosscheck_command(
     at_radius: Annotated[
         bool, typer.Option("--at-radius", help="Judge each point at its certified radius.")
     ] = False,
+    radii: Annotated[
+        bool,
+        typer.Option("--radii", help="Enclose exact radii by bisection; certified ones beside."),
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option(help="Relative width of the exact radii, for --radii.")
+    ] = 1e-3,
+    constants: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="With --radii: around so many points, the bounds of logit differences against "
+            "exact local constants (small networks).",
+        ),
+    ] = 0,
+    plot: Annotated[
+        Path | None, typer.Option(help="With --radii: a .png or .svg, one dot a point.")
+    ] = None,
     budget: Annotated[str, typer.Option(help="For each point, such as 10s or 500ms.")] = "10s",
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes on this machine.")] = 1,
     solver: Annotated[str, typer.Option(help="The solver to ask.")] = "z3",
@@ -72,8 +106,12 @@ def crosscheck_command(
 
     Example: [bold]relaxcert crosscheck net.safetensors --data points.npz --points 200 --budget 10s
     --jobs 2 --out crosscheck[/bold]
+
+    Example: [bold]relaxcert crosscheck net.safetensors --data points.npz --points 50 --radii
+    --plot radii.png --out crosscheck[/bold] (certified against exact radius)
     """
-    net = load_model(model).net
+    chosen = [load_property(name) for name in prop or []]
+    net = load_net(model, prop[0] if prop else None, best).net
     if replay is not None:
         _replay(net, model, replay, json)
         return
@@ -81,47 +119,87 @@ def crosscheck_command(
         raise InvalidInput("--data is missing: give the points to check, or --replay a witness.")
     Budget.of(budget)
     inputs = load_points(data, net)[0][:points]
-    chosen = None if prop is None else load_property(prop)
     scaled = inputs / scale if scale != 1.0 else inputs
-    found = _checked(net, scaled, chosen, budget, jobs, solver,
-                     scheduler, out, at_radius=at_radius)  # fmt: skip
-    summary = {"model": str(model), "data": data, **found.summary()}
-    if out is not None:
-        write_text(out / SUMMARY, jsonlib.dumps(summary, indent=2) + "\n")
+    if radii:
+        if len(chosen) > 1 or at_radius or scheduler is not None:
+            raise InvalidInput("--radii goes with one --property, no --at-radius, no --scheduler.")
+        wanted = Wanted(tolerance, budget, solver, jobs, constants, plot, out)
+        _measure_radii(net, scaled, wanted, json=json)
+        return
+    if plot is not None or constants:
+        raise InvalidInput("--plot and --constants belong to --radii: add it.")
+    run = Run(budget, jobs, solver, scheduler, out, at_radius)
+    _judge_points(net, model, data, scaled, chosen or [net.prop], run, json=json)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How the points are judged: the options of that name."""
+
+    budget: str
+    jobs: int
+    solver: str
+    scheduler: str | None
+    out: Path | None
+    at_radius: bool
+
+
+def _measure_radii(net: GloRoNet, inputs: Tensor, wanted: Wanted, *, json: bool) -> None:
+    wrong = report_radii(net, inputs, wanted, json=json)
+    if wrong:
+        raise Unsound(f"{wrong} certified radii or bounds are contradicted by exact ones")
+
+
+def _judge_points(
+    net: GloRoNet,
+    model: Path,
+    data: str,
+    inputs: Tensor,
+    props: Sequence[Property],
+    run: Run,
+    *,
+    json: bool,
+) -> None:
+    found = _checked(net, inputs, props, run)
+    summary = _summary(model, data, found)
+    if run.out is not None:
+        write_text(run.out / SUMMARY, jsonlib.dumps(summary, indent=2) + "\n")
     if json:
         typer.echo(jsonlib.dumps(summary, indent=2))
     else:
-        _show(net.prop if chosen is None else chosen, found, out)
-    _refuse_unsound(net, model, scaled, chosen, found, out)
+        for judged, one in zip(props, found, strict=True):
+            _show(judged, one)
+        if run.out is not None:
+            console().print(f"results in {run.out / RESULTS}", markup=False)
+    _refuse_unsound(net, model, inputs, props, found, run.out)
+
+
+def _summary(model: Path, data: str, found: Sequence[CrossCheck]) -> dict[str, Any]:
+    """One property: its summary; several: the summaries of all."""
+    head = {"model": str(model), "data": data}
+    if len(found) == 1:
+        return {**head, **found[0].summary()}
+    return {**head, "properties": [one.summary() for one in found]}
 
 
 def _checked(
-    net: GloRoNet,
-    inputs: Tensor,
-    prop: Property | None,
-    budget: str,
-    jobs: int,
-    solver: str,
-    scheduler: str | None,
-    out: Path | None,
-    *,
-    at_radius: bool,
-) -> CrossCheck:
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-    how = partial(_how_to_go_on, out)
+    net: GloRoNet, inputs: Tensor, props: Sequence[Property], run: Run
+) -> tuple[CrossCheck, ...]:
+    if run.out is not None:
+        run.out.mkdir(parents=True, exist_ok=True)
+    how = partial(_how_to_go_on, run.out)
     with resumable(how), bar() as progress:
         task = progress.add_task("cross-checking", total=len(inputs))
-        return crosscheck(
+        return crosscheck_all(
             net,
             inputs,
-            prop,
-            at_radius=at_radius,
-            solver=solver,
-            budget=budget,
-            jobs=jobs,
-            scheduler=scheduler,
-            records=None if out is None else out / RESULTS,
+            props,
+            at_radius=run.at_radius,
+            solver=run.solver,
+            budget=run.budget,
+            jobs=run.jobs,
+            scheduler=run.scheduler,
+            records=None if run.out is None else run.out / RESULTS,
             on_records=lambda done: progress.advance(task, done),
         )
 
@@ -136,32 +214,30 @@ def _refuse_unsound(
     net: GloRoNet,
     model: Path,
     inputs: Tensor,
-    prop: Property | None,
-    found: CrossCheck,
+    props: Sequence[Property],
+    found: Sequence[CrossCheck],
     out: Path | None,
 ) -> None:
     folder = Path() if out is None else out
-    for record in found.violations:
-        point = tuple(map(Fraction, inputs[record["index"]].double().flatten().tolist()))
-        judged = net.prop if prop is None else prop
-        if record["eps"] is not None:
-            judged = judged.with_eps(record["eps"])
-        witness = witness_of(record, point, judged, fingerprint(net.backbone))
-        path = save_witness(folder / f"witness-{record['index']}.npz", witness)
-        console().print(
-            f"point {record['index']} is certified, and the property fails near it; replay with\n"
-            f"  relaxcert crosscheck {model} --replay {path}",
-            markup=False,
-            soft_wrap=True,
-        )
-    if found.violations:
-        raise Unsound(f"{len(found.violations)} certified points are falsified, by exact witnesses")
-    if found.faults:
-        raise Unsound(f"the judge is at fault at {len(found.faults)} points: {_first_fault(found)}")
-
-
-def _first_fault(found: CrossCheck) -> str:
-    return str(found.faults[0]["fault"])
+    for place, (prop, one) in enumerate(zip(props, found, strict=True)):
+        suffix = f"-{place}" if len(props) > 1 else ""
+        for record in one.violations:
+            point = tuple(map(Fraction, inputs[record["index"]].double().flatten().tolist()))
+            judged = prop if record["eps"] is None else prop.with_eps(record["eps"])
+            witness = witness_of(record, point, judged, fingerprint(net.backbone))
+            path = save_witness(folder / f"witness-{record['index']}{suffix}.npz", witness)
+            console().print(
+                f"point {record['index']} is certified, and the property fails near it; replay "
+                f"with\n  relaxcert crosscheck {model} --replay {path}",
+                markup=False,
+                soft_wrap=True,
+            )
+    violations = [record for one in found for record in one.violations]
+    faults = [record for one in found for record in one.faults]
+    if violations:
+        raise Unsound(f"{len(violations)} certified points are falsified, by exact witnesses")
+    if faults:
+        raise Unsound(f"the judge is at fault at {len(faults)} points: {faults[0]['fault']}")
 
 
 def _replay(net: GloRoNet, model: Path, path: Path, json: bool) -> None:
@@ -186,7 +262,7 @@ def _replay(net: GloRoNet, model: Path, path: Path, json: bool) -> None:
         raise Unsound(f"the property fails at the witness in {path}, in exact arithmetic")
 
 
-def _show(prop: Property, found: CrossCheck, out: Path | None) -> None:
+def _show(prop: Property, found: CrossCheck) -> None:
     screen = console()
     summary = found.summary()
     screen.print(property_in_words(prop), markup=False, soft_wrap=True)
@@ -206,5 +282,3 @@ def _show(prop: Property, found: CrossCheck, out: Path | None) -> None:
             f"{summary['median_seconds']:.4f} s a point (median, CPU), at most "
             f"{summary['most_seconds']:.2f} s"
         )
-    if out is not None:
-        screen.print(f"results in {out / RESULTS}", markup=False)

@@ -6,7 +6,7 @@
 
 from relaxcert.smt import spatial as spatial  # registers its encoders
 from relaxcert.smt.branch import Effort, decide
-from relaxcert.smt.crosscheck import CrossCheck, crosscheck
+from relaxcert.smt.crosscheck import CrossCheck, crosscheck, crosscheck_all
 from relaxcert.smt.encoders import Gate, encodes
 from relaxcert.smt.formula import Atom, Constraint, Every, Some, reaches, violation_of
 from relaxcert.smt.judge import Evidence, Judgement, PointJudge, judge
@@ -46,6 +46,7 @@ __all__ = [
     "Some",
     "Stage",
     "crosscheck",
+    "crosscheck_all",
     "decide",
     "encodes",
     "exact_network",

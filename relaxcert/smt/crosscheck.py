@@ -9,27 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 from torch import Tensor
 
-from relaxcert.attacks import attack
-from relaxcert.errors import InvalidInput, InvalidProperty
-from relaxcert.heads.certificates import Certificates
+from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.lipschitz.verified import fingerprint
 from relaxcert.smt.fanout import cluster, processes, spread
 from relaxcert.smt.query import Budget
 from relaxcert.smt.records import Record, Records
 from relaxcert.smt.solver import Solver, solver_named
+from relaxcert.smt.tasks import tasks_of
 from relaxcert.smt.translate import exact_network
 from relaxcert.smt.work import Job, Task, work
 from relaxcert.spec.canonical import canonical_json, digest
@@ -42,7 +39,8 @@ _CHUNK = 8  # points a job: small enough to spread, large enough to pay for the 
 class CrossCheck:
     """What a cross-check found, one record a point, ordered by index.
 
-    A record has ``index``; the head's ``certified``, ``margin`` and ``radius``; ``eps``, the radius
+    A record has ``index``, and ``property``, the place of the property among those that were judged
+    together; the head's ``certified``, ``margin`` and ``radius``; ``eps``, the radius
     that was judged if it is not the property's own; the solver's ``answer`` (certified, falsified,
     unknown) with its ``reason``; ``finding``: consistent, violation (certified and falsified) or
     fault (the judge itself is wrong, ``fault`` says how); ``evidence`` (exact witnesses); and the
@@ -122,6 +120,8 @@ def crosscheck(
         audit_every: audit the judge itself at every so-many-th point; 0: never.
         on_records: called with the number of points that have just been done.
 
+    Several properties of the same points: :func:`crosscheck_all`, which shares what it learns.
+
     Raises:
         InvalidInput: a budget of 0, an unknown solver, points that do not fit.
         InvalidProperty: the property does not fit the number of classes.
@@ -130,84 +130,74 @@ def crosscheck(
         DataError: ``records`` belongs to another run.
         WorkerLost: a worker process died; what is in ``records`` is kept.
     """
+    chosen = net.prop if prop is None else prop
+    return crosscheck_all(
+        net,
+        inputs,
+        [chosen],
+        at_radius=at_radius,
+        solver=solver,
+        budget=budget,
+        jobs=jobs,
+        executor=executor,
+        scheduler=scheduler,
+        records=records,
+        audit_every=audit_every,
+        on_records=on_records,
+    )[0]
+
+
+def crosscheck_all(
+    net: GloRoNet,
+    inputs: Tensor,
+    props: Sequence[Property],
+    *,
+    at_radius: bool = False,
+    solver: str | Solver = "z3",
+    budget: Budget | float | str = 10.0,
+    jobs: int = 1,
+    executor: Executor | None = None,
+    scheduler: str | None = None,
+    records: str | Path | None = None,
+    audit_every: int = 10,
+    on_records: Callable[[int], object] | None = None,
+) -> tuple[CrossCheck, ...]:
+    """:func:`crosscheck` for several properties: one result each, in their order.
+
+    Each point is visited once: that class i cannot reach class j in a ball, and every witness, is
+    decided once and serves all properties there. ``budget`` holds for each property of a point;
+    ``on_records`` gets the number of points; the other arguments are those of ``crosscheck``.
+
+    Raises:
+        InvalidInput: no property; and what ``crosscheck`` raises.
+    """
     limits, backend = Budget.of(budget), solver_named(solver)
-    judged = net if prop is None or prop == net.prop else _headed(net, prop)
+    if not props:
+        raise InvalidInput("props is empty: give at least one property.")
     if len(inputs) == 0:
         raise InvalidInput("inputs holds no points: there is nothing to check.")
     if audit_every < 0:
         raise InvalidInput(f"audit_every={audit_every} must be at least 0.")
-    network = exact_network(judged.backbone, tuple(inputs.shape[1:]))
-    header = _header(judged, inputs, backend.name, limits, at_radius)
+    nets = [net if prop == net.prop else _headed(net, prop) for prop in props]
+    network = exact_network(net.backbone, tuple(inputs.shape[1:]))
+    header = _header(net, inputs, props, backend.name, limits, at_radius)
     book = Records(records, header)
     # A copy, since an in-place activation may overwrite it; also refuses inexact inputs.
-    certificates = judged.certify(inputs.detach().clone())
-    skip = set(book.done)
-    tasks = tasks_of(judged, inputs, certificates, skip=skip, audit_every=audit_every)
-    if at_radius:
-        tasks = [_at_radius(task) for task in tasks]
-    shared = Job(network, judged.prop, solver, limits, ())
+    heads = [(head, head.certify(inputs.detach().clone())) for head in nets]
+    skip = book.complete(len(props))
+    tasks = tasks_of(heads, inputs, skip=skip, audit_every=audit_every, at_radius=at_radius)
+    shared = Job(network, tuple(props), solver, limits, ())
     for done in _results(shared, tasks, jobs, executor, scheduler):
         fresh = book.add(done)
         if on_records is not None:
-            on_records(len(fresh))
-    wanted = range(len(inputs))
-    return CrossCheck(header, tuple(book.done[i] for i in wanted if i in book.done))
-
-
-def tasks_of(
-    net: GloRoNet,
-    inputs: Tensor,
-    certificates: Certificates,
-    *,
-    skip: set[int],
-    audit_every: int,
-) -> list[Task]:
-    """One task for each point that is not to be skipped; an attack adds candidates."""
-    points = inputs.detach().double().cpu().flatten(1)
-    finite = points.isfinite().all(1).tolist()
-    chosen = [index for index in range(len(points)) if index not in skip]
-    attacked = [index for index in chosen if finite[index]]
-    candidates = dict(zip(attacked, _attacked(net, inputs, attacked), strict=True))
-    certified, logits = certificates.certified.tolist(), certificates.logits.tolist()
-    margins, radii = certificates.margin.tolist(), certificates.radius.tolist()
-    return [
-        Task(
-            index,
-            tuple(points[index].tolist()) if finite[index] else None,
-            certified[index],
-            margins[index],
-            radii[index],
-            tuple(logits[index]),
-            candidates=candidates.get(index, ()),
-            audited=audit_every > 0 and index % audit_every == 0,
+            on_records(len({record["index"] for record in fresh}))
+    return tuple(
+        CrossCheck(
+            {**header, "property": header["property"][place], "digest": header["digest"][place]},
+            tuple(book.done[i, place] for i in range(len(inputs)) if (i, place) in book.done),
         )
-        for index in chosen
-    ]
-
-
-def _at_radius(task: Task) -> Task:
-    """The same point, judged at the certified radius; a point without one claims nothing."""
-    if not (0 < task.radius < math.inf):
-        return replace(task, certified=False)
-    inside = Fraction(task.radius) * (1 - Fraction(1, 2**20))
-    return replace(task, certified=True, eps=str(inside), candidates=())
-
-
-def _attacked(
-    net: GloRoNet, inputs: Tensor, chosen: list[int]
-) -> list[tuple[tuple[float, ...], ...]]:
-    """What margin PGD found at the chosen points; none where it does not know the property."""
-    if not chosen:
-        return []
-    try:
-        found = attack(net, inputs[chosen], steps=20, restarts=2)
-    except InvalidProperty:
-        return [()] * len(chosen)
-    witnesses, broken = found.witnesses.flatten(2).tolist(), found.broken.tolist()
-    return [
-        tuple(tuple(point) for point, yes in zip(row, flags, strict=True) if yes)
-        for row, flags in zip(witnesses, broken, strict=True)
-    ]
+        for place in range(len(props))
+    )
 
 
 def _results(
@@ -218,10 +208,7 @@ def _results(
     scheduler: str | None,
 ) -> Iterator[list[Record]]:
     starts = range(0, len(tasks), _CHUNK)
-    queue = [
-        Job(shared.network, shared.prop, shared.solver, shared.budget, tuple(tasks[s : s + _CHUNK]))
-        for s in starts
-    ]
+    queue = [replace(shared, tasks=tuple(tasks[start : start + _CHUNK])) for start in starts]
     with ExitStack() as stack:
         workers = jobs
         if scheduler is not None:
@@ -236,13 +223,20 @@ def _headed(net: GloRoNet, prop: Property) -> GloRoNet:
     return headed.train(net.training)
 
 
-def _header(net: GloRoNet, inputs: Tensor, solver: str, budget: Budget, at_radius: bool) -> Record:
+def _header(
+    net: GloRoNet,
+    inputs: Tensor,
+    props: Sequence[Property],
+    solver: str,
+    budget: Budget,
+    at_radius: bool,
+) -> Record:
     numbers = np.ascontiguousarray(inputs.detach().double().cpu().numpy())
     return {
         "relaxcert": "crosscheck",
-        "version": 1,
-        "property": json.loads(canonical_json(net.prop)),
-        "digest": digest(net.prop),
+        "version": 2,
+        "property": [json.loads(canonical_json(prop)) for prop in props],
+        "digest": [digest(prop) for prop in props],
         "weights": fingerprint(net.backbone),
         "data": hashlib.sha256(repr(numbers.shape).encode() + numbers.tobytes()).hexdigest(),
         "points": len(inputs),

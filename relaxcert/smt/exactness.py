@@ -7,7 +7,7 @@ has a witness; bisection narrows that gap. Both ends are proofs.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from statistics import median
@@ -16,10 +16,11 @@ from torch import Tensor
 
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
+from relaxcert.smt.fanout import processes, spread
 from relaxcert.smt.judge import judge
 from relaxcert.smt.network import ExactNetwork
 from relaxcert.smt.query import Budget, Clock
-from relaxcert.smt.solver import Solver
+from relaxcert.smt.solver import Solver, solver_named
 from relaxcert.smt.translate import exact_network
 from relaxcert.spec.prefix import Affinity, PrefixProperty, RelaxedTopK
 from relaxcert.spec.property import Property
@@ -140,6 +141,11 @@ class Tightness:
     pointwise: ExactRadius | None
 
     @property
+    def unsound(self) -> bool:
+        """Whether the head certifies a radius at which the property fails, by an exact witness."""
+        return self.certified > self.exact.refuted
+
+    @property
     def ratio(self) -> float:
         """Certified radius over the exact one; at most 1 if both are right; NaN if unknown."""
         known = self.exact.decided and 0 < self.exact.proved < math.inf
@@ -153,32 +159,76 @@ def tightness(
     tolerance: float = 1e-3,
     budget: Budget | float | str = 10.0,
     solver: str | Solver = "z3",
+    jobs: int = 1,
+    on_point: Callable[[], object] | None = None,
 ) -> list[Tightness]:
     """Certified against exact radius for each point; inputs (batch, ...).
 
+    Args:
+        net: the network; its property's own radius is not used.
+        inputs: the points, exact as they are.
+        tolerance: relative width of the enclosures of exact radii.
+        budget: for each exact radius.
+        solver: a backend or its name.
+        jobs: worker processes on this machine; 1 works in this process.
+        on_point: called whenever a point is done.
+
     Raises:
-        InvalidInput: a property whose balls differ in norm or radius: it has no one radius.
+        InvalidInput: a property whose balls differ in norm or radius: it has no one radius; no
+            points, points that are not finite, a budget of 0.
     """
     if len(set(net.prop.balls)) != 1:
         raise InvalidInput(f"{net.prop!r} has several balls: take its parts by themselves.")
+    if len(inputs) == 0 or not bool(inputs.isfinite().all()):
+        raise InvalidInput("inputs must hold at least one point, and finite numbers only.")
+    limits = Budget.of(budget)
+    solver_named(solver)
     network = exact_network(net.backbone, tuple(inputs.shape[1:]))
     radii = net.certify(inputs.detach().clone()).radius.tolist()
-    other = _pointwise(net.prop)
+    points = inputs.detach().double().cpu().flatten(1).tolist()
+    queue = [
+        _Job(network, net.prop, index, tuple(point), radius, tolerance, limits, solver)
+        for index, (point, radius) in enumerate(zip(points, radii, strict=True))
+    ]
     found: list[Tightness] = []
-    for index, numbers in enumerate(inputs.detach().double().cpu().flatten(1).tolist()):
-        point = tuple(map(Fraction, numbers))
+    with processes(min(jobs, len(queue))) as executor:
+        for one in spread(queue, _tightness_of, executor, jobs):
+            found.append(one)
+            if on_point is not None:
+                on_point()
+    return sorted(found, key=lambda one: one.index)
 
-        def radius_of(
-            prop: Property, start: float, at: tuple[Fraction, ...] = point
-        ) -> ExactRadius:
-            return exact_radius(
-                network, at, prop, start=start, tolerance=tolerance, budget=budget, solver=solver
-            )
 
-        exact = radius_of(net.prop, radii[index])
-        weaker = None if other is None else radius_of(other, exact.proved)
-        found.append(Tightness(index, radii[index], exact, weaker))
-    return found
+@dataclass(frozen=True, slots=True)
+class _Job:
+    network: ExactNetwork
+    prop: Property
+    index: int
+    point: tuple[float, ...]
+    certified: float
+    tolerance: float
+    budget: Budget
+    solver: str | Solver
+
+
+def _tightness_of(job: _Job) -> Tightness:
+    point = tuple(map(Fraction, job.point))
+
+    def radius_of(prop: Property, start: float) -> ExactRadius:
+        return exact_radius(
+            job.network,
+            point,
+            prop,
+            start=start,
+            tolerance=job.tolerance,
+            budget=job.budget,
+            solver=job.solver,
+        )
+
+    exact = radius_of(job.prop, job.certified)
+    other = _pointwise(job.prop)
+    weaker = None if other is None else radius_of(other, exact.proved)
+    return Tightness(job.index, job.certified, exact, weaker)
 
 
 def _pointwise(prop: Property) -> PrefixProperty | None:

@@ -51,7 +51,7 @@ class Judgement:
         evidence: for FALSIFIED: everything that it takes, one entry for each broken part (a
             uniform property is broken by breaking every admissible k, each at an x' of its own).
         ranking, logits: at x, exact.
-        effort: boxes and solver calls.
+        effort: boxes and solver calls that this verdict took.
         seconds: CPU time of this process.
     """
 
@@ -120,9 +120,14 @@ class PointJudge:
         self.impossible: dict[Ball, set[Atom]] = {}
         self.effort = Effort()
 
+    def renew(self, budget: Budget | float | str) -> None:
+        """A fresh budget for what is judged from now on."""
+        self.clock = Clock(Budget.of(budget))
+
     def judge(self, prop: Property) -> Judgement:
         """The verdict on ``prop``; what was learnt before is used."""
         started = time.process_time()
+        self.effort = Effort()
         if self.undecided:
             verdict, evidence = unknown(self.undecided), ()
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ Record = dict[str, Any]
 
 
 class Records:
-    """One file: a header that says what was checked, then one record a point.
+    """One file: a header that says what was checked, then one record a point and property.
 
     Args:
         path: the file; None keeps records in memory only.
@@ -26,7 +27,7 @@ class Records:
 
     def __init__(self, path: str | Path | None, header: Record) -> None:
         self.path = None if path is None else Path(path)
-        self.done: dict[int, Record] = {}
+        self.done: dict[tuple[int, int], Record] = {}  # by index and property
         if self.path is None:
             return
         if self.path.exists() and self.path.stat().st_size:
@@ -35,13 +36,18 @@ class Records:
             write_text(self.path, json.dumps(header) + "\n")
 
     def add(self, records: Iterable[Record]) -> list[Record]:
-        """Append what is new (by index); returns that."""
-        fresh = [record for record in records if record["index"] not in self.done]
-        self.done.update({record["index"]: record for record in fresh})
+        """Append what is new (by index and property); returns that."""
+        fresh = [record for record in records if _place(record) not in self.done]
+        self.done.update({_place(record): record for record in fresh})
         if self.path is not None and fresh:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write("".join(json.dumps(record) + "\n" for record in fresh))
         return fresh
+
+    def complete(self, properties: int) -> set[int]:
+        """The points at which all of so many properties are done."""
+        counts = Counter(index for index, _ in self.done)
+        return {index for index, count in counts.items() if count == properties}
 
     def _resume(self, path: Path, header: Record) -> None:
         content = path.read_text("utf-8", errors="replace")
@@ -57,11 +63,16 @@ class Records:
             )
         for number, line in enumerate(lines[1:], 2):
             record = _parsed(line, path, number)
-            if not isinstance(record.get("index"), int):
-                raise DataError(f"{path}, line {number}: no whole number in field 'index'.")
-            self.done[record["index"]] = record
+            for name in ("index", "property"):
+                if not isinstance(record.get(name), int):
+                    raise DataError(f"{path}, line {number}: no whole number in field {name!r}.")
+            self.done[_place(record)] = record
         if torn:  # a run that was killed while it wrote
             write_text(path, complete + "\n")
+
+
+def _place(record: Record) -> tuple[int, int]:
+    return record["index"], record["property"]
 
 
 def _parsed(line: str, path: Path, number: int) -> Record:

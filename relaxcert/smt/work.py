@@ -25,71 +25,100 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """What a head says about one property at one point.
+
+    Attributes:
+        certified, margin, radius: its certificate.
+        eps: judge the property on balls of this radius (a ratio as text) instead of its own.
+    """
+
+    certified: bool
+    margin: float
+    radius: float
+    eps: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One point to judge.
 
     Attributes:
         index: its place in the data.
         point: x, (inputs,), the exact values of these floats; None if it is not finite.
-        certified, margin, radius: what the head said.
+        claims: one for each property of the job.
         logits: as torch computed them in float64.
-        eps: judge the property on balls of this radius (a ratio as text) instead of its own.
-        candidates: points x' that an attack found.
+        candidates: points x' that attacks found.
         audited: whether the judge itself is to be audited here.
     """
 
     index: int
     point: tuple[float, ...] | None
-    certified: bool
-    margin: float
-    radius: float
+    claims: tuple[Claim, ...]
     logits: tuple[float, ...]
-    eps: str | None = None
     candidates: tuple[tuple[float, ...], ...] = ()
     audited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Some tasks with all that is needed for them."""
+    """Some tasks with all that is needed for them; ``budget`` is for each property of a point."""
 
     network: ExactNetwork
-    prop: Property
+    props: tuple[Property, ...]
     solver: str | Solver
     budget: Budget
     tasks: tuple[Task, ...]
 
 
 def work(job: Job) -> list[Record]:
-    """Judge every task of a job; one record a point. Runs in any process."""
-    return [_one(job, task) for task in job.tasks]
+    """Judge every task of a job: one record for each point and property. Runs in any process."""
+    return [record for task in job.tasks for record in _point(job, task)]
 
 
-def _one(job: Job, task: Task) -> Record:
-    record: Record = {
-        "index": task.index,
-        "certified": task.certified,
-        "margin": _number(task.margin),
-        "radius": _number(task.radius),
-        "eps": task.eps,
-    }
-    if task.point is None:
-        return {**record, **_outcome("unknown", "the input is not finite", task.certified, "")}
-    point = tuple(map(Fraction, task.point))
-    prop = job.prop if task.eps is None else job.prop.with_eps(task.eps)
-    candidates = [tuple(map(Fraction, candidate)) for candidate in task.candidates]
+def _point(job: Job, task: Task) -> list[Record]:
+    """All properties at one point, by one judge: what it learns serves them all."""
     solver = solver_named(job.solver)
-    try:
-        judge = PointJudge(job.network, point, job.budget, solver, candidates)
-        judgement = judge.judge(prop)
-        fault = _audited(job, prop, task, judgement, solver) if task.audited else ""
-    except RelaxcertError as error:
-        # A fault of encoder or solver is a finding about this point, not the end of the run.
-        return {**record, **_outcome("unknown", str(error), task.certified, str(error))}
+    judge: PointJudge | None = None
+    records: list[Record] = []
+    for place, (prop, claim) in enumerate(zip(job.props, task.claims, strict=True)):
+        judged = prop if claim.eps is None else prop.with_eps(claim.eps)
+        record: Record = {
+            "index": task.index,
+            "property": place,
+            "certified": claim.certified,
+            "margin": _number(claim.margin),
+            "radius": _number(claim.radius),
+            "eps": claim.eps,
+        }
+        try:
+            if task.point is not None and judge is None:
+                judge = _judge_of(job, task, solver)
+            answered = _judged(job, task, claim, judged, judge, solver)
+        except RelaxcertError as error:
+            # A fault of encoder or solver is a finding about this point, not the end of the run.
+            answered = _outcome("unknown", str(error), claim.certified, str(error))
+        records.append({**record, **answered})
+    return records
+
+
+def _judge_of(job: Job, task: Task, solver: Solver) -> PointJudge:
+    point = tuple(map(Fraction, task.point or ()))
+    candidates = [tuple(map(Fraction, candidate)) for candidate in task.candidates]
+    return PointJudge(job.network, point, job.budget, solver, candidates)
+
+
+def _judged(
+    job: Job, task: Task, claim: Claim, prop: Property, judge: PointJudge | None, solver: Solver
+) -> Record:
+    if judge is None:
+        return _outcome("unknown", "the input is not finite", claim.certified, "")
+    judge.renew(job.budget)
+    judgement = judge.judge(prop)
+    fault = _audited(job, prop, task, judgement, solver) if task.audited else ""
     verdict = judgement.verdict
     return {
-        **record,
-        **_outcome(verdict.answer.value, verdict.reason, task.certified, fault),
+        **_outcome(verdict.answer.value, verdict.reason, claim.certified, fault),
         "ranking": list(judgement.ranking.order),
         "tied": sorted(judgement.ranking.tied),
         "evidence": [_evidence(found) for found in judgement.evidence],
