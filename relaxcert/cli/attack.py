@@ -15,6 +15,7 @@ from torch import Tensor
 
 from relaxcert.attacks import AttackResult, attack
 from relaxcert.cli.common import (
+    UNSOUND,
     BestOption,
     Json,
     ModelPath,
@@ -34,8 +35,6 @@ from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.metrics import AttackedRobustAccuracy, VerifiedRobustAccuracy
 from relaxcert.report.verdicts import to_json
 from relaxcert.training.progress import bar
-
-UNSOUND = 3
 
 
 @dataclass(frozen=True)

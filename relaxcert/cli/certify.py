@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from torch import Tensor
 
+from relaxcert.attacks import attack
 from relaxcert.cli.common import (
+    UNSOUND,
     BestOption,
     Device,
     Json,
@@ -29,6 +32,7 @@ from relaxcert.cli.common import (
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.certificates import Certificates, concatenate
 from relaxcert.heads.gloronet import GloRoNet
+from relaxcert.heads.model_file import Model
 from relaxcert.metrics import clean_accuracy_name
 from relaxcert.proofs import check_provable, write_proof
 from relaxcert.report.verdicts import summary_of, to_json, write_verdicts
@@ -57,6 +61,14 @@ def certify(
         str | None,
         typer.Option(help="float32 or float64: level D, for what is computed in that format."),
     ] = None,
+    attacked: Annotated[
+        bool,
+        typer.Option(
+            "--attack",
+            help="Also attack each point (slow): the VRA gets an upper bound; status 3 if a "
+            "certified point breaks.",
+        ),
+    ] = False,
     require_vra: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Exit with status 1 if the VRA is below this."),
@@ -76,25 +88,21 @@ def certify(
     Example: [bold]relaxcert certify acasxu.nnet --property acasxu/adjacent-advisories
     --data points.npz[/bold] (normalised points, five numbers each)
     """
-    # Ranges let "nan" pass, which is below and above nothing.
-    if not math.isfinite(scale):
-        raise InvalidInput(f"--scale {scale} must be finite: give what to divide by, e.g. 255.")
-    if require_vra is not None and math.isnan(require_vra):
-        raise InvalidInput("--require-vra nan asks for nothing: give a share from 0 to 1.")
+    _check_numbers(scale, require_vra)
+    if attacked and deployed is not None:
+        raise InvalidInput("--attack breaks the real function, not --deployed: leave one out.")
     loaded = load_net(model, prop, best, device)
     if proof is not None:
         check_provable(loaded.net.backbone)
-    inputs, labels = load_points(data, loaded.net)
-    if len(inputs) == 0:
-        raise InvalidInput(f"--data {data} holds no points: there is nothing to certify.")
+    inputs, labels = _points(data, scale, loaded)
     if require_vra is not None and labels is None:
         raise InvalidInput("--require-vra needs labels: give a .npz file with x and y.")
     started = time.perf_counter()
-    inputs = inputs / scale if scale != 1.0 else inputs
     prove(loaded.net, tuple(inputs.shape[1:]))
     certificates = _stream(loaded.net, inputs, batch_size, deployed)
     seconds = time.perf_counter() - started
-    figures = None if labels is None else figures_of(certificates, labels)
+    found = _attack(loaded.net, inputs, labels) if attacked else _Attacked()
+    figures = None if labels is None else figures_of(certificates, labels, found.may_count)
     summary = summary_of(
         certificates,
         figures,
@@ -104,6 +112,7 @@ def certify(
         data=data,
         scale=scale,
         seconds=seconds,
+        **found.counts(certificates),
     )
     if out is not None:
         write_verdicts(out, certificates, labels, summary)
@@ -113,8 +122,82 @@ def certify(
         typer.echo(to_json(summary, indent=2))
     else:
         _show(model, certificates, figures, seconds, out)
+        _show_attack(summary, figures)
+    if summary.get("attack", {}).get("certified_and_broken"):
+        raise typer.Exit(UNSOUND)
     if require_vra is not None and figures is not None and figures.vra < require_vra:
         raise NotMet(f"VRA {figures.vra:.4f} is below the required {require_vra:.4f}")
+
+
+def _check_numbers(scale: float, require_vra: float | None) -> None:
+    # Ranges let "nan" pass, which is below and above nothing.
+    if not math.isfinite(scale):
+        raise InvalidInput(f"--scale {scale} must be finite: give what to divide by, e.g. 255.")
+    if require_vra is not None and math.isnan(require_vra):
+        raise InvalidInput("--require-vra nan asks for nothing: give a share from 0 to 1.")
+
+
+def _points(data: str, scale: float, loaded: Model) -> tuple[Tensor, Tensor | None]:
+    inputs, labels = load_points(data, loaded.net)
+    if len(inputs) == 0:
+        raise InvalidInput(f"--data {data} holds no points: there is nothing to certify.")
+    inputs = inputs / scale if scale != 1.0 else inputs
+    if loaded.warn_of_inputs is not None:
+        loaded.warn_of_inputs(inputs)
+    return inputs, labels
+
+
+@dataclass(frozen=True)
+class _Attacked:
+    """Which points an attack broke, and which may still count, (points,) bool; None: no attack."""
+
+    broken: Tensor | None = None
+    may_count: Tensor | None = None
+
+    def counts(self, certificates: Certificates) -> dict[str, dict[str, int]]:
+        """For the summary."""
+        if self.broken is None:
+            return {}
+        certified = certificates.certified.cpu()
+        counts = {
+            "broken": int(self.broken.sum()),
+            "open": int((~self.broken & ~certified).sum()),
+            "certified_and_broken": int((self.broken & certified).sum()),
+        }
+        return {"attack": counts}
+
+
+def _attack(net: GloRoNet, inputs: Tensor, labels: Tensor | None) -> _Attacked:
+    target = next(net.backbone.parameters(), torch.empty(0)).device
+    broken: list[Tensor] = []
+    may_count: list[Tensor] = []
+    with bar() as progress:
+        task = progress.add_task("attacking", total=len(inputs))
+        for start in range(0, len(inputs), 256):
+            part = slice(start, start + 256)
+            found = attack(net, inputs[part].to(target), seed=start)
+            broken.append(found.falsified.cpu())
+            if labels is not None:
+                may_count.append(found.may_count(labels[part]).cpu())
+            progress.advance(task, len(inputs[part]))
+    return _Attacked(torch.cat(broken), torch.cat(may_count) if may_count else None)
+
+
+def _show_attack(summary: dict[str, Any], figures: Figures | None) -> None:
+    counts = summary.get("attack")
+    if counts is None:
+        return
+    screen = console()
+    screen.print(f"margin PGD breaks {counts['broken']} points, {counts['open']} stay open")
+    if figures is not None and figures.vra_upper_bound is not None:
+        screen.print(
+            f"VRA {figures.vra:.4f} <= true robust accuracy <= {figures.vra_upper_bound:.4f}"
+        )
+    if counts["certified_and_broken"]:
+        screen.print(
+            f"SOUNDNESS VIOLATION: {counts['certified_and_broken']} certified points are broken; "
+            "please report it"
+        )
 
 
 def _stream(net: GloRoNet, inputs: Tensor, batch_size: int, deployed: str | None) -> Certificates:

@@ -28,7 +28,7 @@ from relaxcert.spec.property import Property
 from relaxcert.training.evaluation import Figures
 from relaxcert.training.progress import bar
 
-NOT_MET = 1
+NOT_MET, UNSOUND = 1, 3
 # The data that ship, by the name that --data takes.
 EMBEDDED = {"landsat": landsat, "letter": letter}
 

@@ -168,6 +168,11 @@ def _show(net: GloRoNet, manifest: Manifest, folder: Path) -> None:
     for point in manifest.points:
         if point.skipped is not None:
             screen.print(f"point {point.index} skipped: {point.skipped}", markup=False)
+    if summary["skipped"]:
+        screen.print(
+            f"{summary['skipped']} of {summary['points']} points have no query: float64 does not "
+            "settle the order of their logits"
+        )
     if summary["boxes_around_balls"]:
         screen.print(
             "the inputs are boxes around balls: UNSAT carries over, SAT only if the point found "

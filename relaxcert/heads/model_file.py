@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from relaxcert.errors import InvalidWeights, ModelFileError, RelaxcertError
 from relaxcert.files import write_atomically
@@ -32,11 +33,20 @@ _MOST_NUMBERS = 2**24  # of one point
 
 @dataclass(frozen=True)
 class Model:
-    """A network read from a file, with what the file says about it."""
+    """A network read from a file, with what the file says about it.
+
+    Attributes:
+        net: backbone and property.
+        class_names: if the file names them.
+        notes: what else the writer noted.
+        warn_of_inputs: warns of points outside the region that the file records, (batch, ...);
+            None where it records none.
+    """
 
     net: GloRoNet
     class_names: tuple[str, ...] | None
     notes: dict[str, str]
+    warn_of_inputs: Callable[[Tensor], None] | None = None
 
 
 def save_model(

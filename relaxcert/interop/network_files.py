@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from relaxcert.errors import InvalidInput, ModelFileError
 from relaxcert.heads.gloronet import GloRoNet
@@ -56,24 +58,27 @@ def load_network(
             f"{source} holds a network but no property: say which one is to be certified "
             "(--property on the command line)."
         )
-    network, shape = _plain(source, ending, best)
+    network, shape, warn = _plain(source, ending, best)
     graph = trace(network)
     classes = None
     if graph.last is None:
         classes = (graph.with_shapes(shape).nodes[-1].shape or (0,))[-1]
     net = GloRoNet(network, prop, classes, input_shape=shape)
-    return Model(net.to(device).eval(), None, {})
+    return Model(net.to(device).eval(), None, {}, warn)
 
 
-def _plain(source: Path, ending: str, best: Best | None) -> tuple[nn.Module, tuple[int, ...]]:
+def _plain(
+    source: Path, ending: str, best: Best | None
+) -> tuple[nn.Module, tuple[int, ...], Callable[[Tensor], None] | None]:
+    """The network, the shape of a point, and what warns of points outside a recorded region."""
     if ending == ".nnet":
         found = read_nnet(source, best=best or "min")
-        return found.network, tuple(found.mean.shape)
+        return found.network, tuple(found.mean.shape), found.warn_of_inputs
     network = read_onnx(source, best=best or "max")
-    return network.network, network.input_shape
+    return network.network, network.input_shape, None
 
 
 def _with_property(model: Model, prop: Property) -> Model:
     old = model.net
     net = GloRoNet(old.backbone, prop, old.num_classes, input_shape=old.lipschitz.input_shape)
-    return Model(net.eval(), model.class_names, model.notes)
+    return replace(model, net=net.eval())

@@ -65,11 +65,12 @@ class NNet:
         """z * range + mean; (batch, inputs) normalised -> in physical units, float64."""
         return self._checked(normalised) * self.range + self.mean
 
-    def warn_if_outside(self, physical: Tensor) -> None:
+    def warn_if_outside(self, physical: Tensor, *, normalised: bool = False) -> None:
         """Warn if points lie outside the input region, as angles in degrees do.
 
         Args:
             physical: (batch, inputs), in physical units.
+            normalised: they were given as normalised points, which the warning then says.
 
         Raises:
             InvalidInput: another number of inputs.
@@ -85,10 +86,25 @@ class NNet:
             f"input {place} of point {point} is {float(points[point, place]):g}, but the network "
             f"was made for {float(self.minimum[place]):g} to {float(self.maximum[place]):g} "
             f"({int(outside.any(1).sum())} of {len(points)} points lie outside): are angles in "
-            "radians, distances in feet?",
+            "radians, distances in feet"
+            + (", and the points normalised, (x - mean) / range?" if normalised else "?"),
             OutOfRangeWarning,
             stacklevel=2,
         )
+
+    def warn_of_inputs(self, points: Tensor) -> None:
+        """Warn if points, as ``network`` takes them, lie outside the input region.
+
+        Normalised points that are not normalised, or that were made from degrees, are noticed.
+
+        Args:
+            points: (batch, inputs), in the units of ``network``.
+
+        Raises:
+            InvalidInput: another number of inputs.
+        """
+        physical = points if self.units == "physical" else self.denormalise(points)
+        self.warn_if_outside(physical, normalised=self.units == "normalised")
 
     def _checked(self, points: Tensor) -> Tensor:
         if points.dim() != 2 or points.shape[1] != len(self.mean):

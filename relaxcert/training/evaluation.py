@@ -2,38 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.certificates import Certificates, concatenate
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.metrics import (
+    AttackedRobustAccuracy,
     RejectionRate,
     TopKAccuracy,
     VerifiedRobustAccuracy,
     clean_accuracy,
 )
 
+_ATTACKED = 256  # points attacked at a time: each takes a few restarts for every target
+
 
 @dataclass(frozen=True)
 class Figures:
-    """Shares in 0..1 over ``points`` points (paper, section 6.1, Table 1)."""
+    """Shares in 0..1 over ``points`` points (paper, section 6.1, Table 1).
+
+    ``vra_upper_bound`` is what an attack leaves to any certificate; None where none was asked for.
+    """
 
     points: int
     vra: float
     rejection_rate: float
     clean_accuracy: float
     top1_accuracy: float
+    vra_upper_bound: float | None = None
 
     def as_dict(self) -> dict[str, float]:
-        """Plain numbers by name."""
-        return asdict(self)
+        """Plain numbers by name; without the upper bound where it is not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class Attacked(Protocol):
+    """What an attack of a batch tells: :class:`relaxcert.attacks.AttackResult` is one."""
+
+    def may_count(self, labels: Tensor) -> Tensor:
+        """Which points robust accuracy may still count; labels (batch,) -> (batch,) bool."""
+        ...
 
 
 def evaluate(
-    net: GloRoNet, inputs: Tensor, labels: Tensor, *, batch_size: int = 4096
+    net: GloRoNet,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    batch_size: int = 4096,
+    attack: Callable[[GloRoNet, Tensor], Attacked] | None = None,
 ) -> tuple[Figures, Certificates]:
     """Certify labelled points (level R) and count.
 
@@ -42,6 +65,8 @@ def evaluate(
         inputs: (points, ...); taken exactly.
         labels: (points,), int64.
         batch_size: points at a time.
+        attack: for the upper bound of the VRA, such as ``relaxcert.attacks.attack``; far slower
+            than certifying.
 
     Raises:
         InvalidInput: no points, or labels that do not fit; and the errors of ``certify``.
@@ -52,11 +77,22 @@ def evaluate(
             "and one label a point."
         )
     certificates = concatenate([net.certify(chosen) for chosen in inputs.split(batch_size)])
-    return figures_of(certificates, labels), certificates
+    if attack is None:
+        return figures_of(certificates, labels), certificates
+    pairs = zip(inputs.split(_ATTACKED), labels.split(_ATTACKED), strict=True)
+    may_count = torch.cat([attack(net, points).may_count(known) for points, known in pairs])
+    return figures_of(certificates, labels, may_count), certificates
 
 
-def figures_of(certificates: Certificates, labels: Tensor) -> Figures:
+def figures_of(
+    certificates: Certificates, labels: Tensor, may_count: Tensor | None = None
+) -> Figures:
     """Count certificates against labels, (points,).
+
+    Args:
+        certificates: of all points.
+        labels: theirs.
+        may_count: what an attack left, (points,) bool, from ``AttackResult.may_count(labels)``.
 
     Raises:
         InvalidInput: labels that do not fit.
@@ -77,4 +113,11 @@ def figures_of(certificates: Certificates, labels: Tensor) -> Figures:
         rejection_rate=float(rejection.compute()),
         clean_accuracy=float(clean.compute()),
         top1_accuracy=float(top1.compute()),
+        vra_upper_bound=None if may_count is None else _share(may_count),
     )
+
+
+def _share(may_count: Tensor) -> float:
+    upper = AttackedRobustAccuracy().to(may_count.device)
+    upper.update(may_count)
+    return float(upper.compute())

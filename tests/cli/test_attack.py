@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from relaxcert.attacks import attack
 from relaxcert.cli import attack as command
 from relaxcert.cli import main
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import load_model, save_model
 from relaxcert.spec import RelaxedTopK, digest, load_property
+from relaxcert.training.evaluation import evaluate
 from tests.attacks.test_margin_pgd import check_exactly
 from tests.networks import randn, random_backbone
 
@@ -114,3 +117,53 @@ def test_mistakes_are_refused(run, folder, more, message):
     assert status == 2
     assert message in err
     assert "Traceback" not in err
+
+
+def test_certify_brackets_the_vra_where_an_attack_is_asked_for(run, folder):
+    arguments = ["certify", "model.safetensors", "--data", "points.npz", "--attack"]
+    status, out, err = run(*arguments, "--json", "--out", "verdicts")
+    assert (status, err) == (0, "")
+    summary = json.loads(out)
+    figures, counts = summary["figures"], summary["attack"]
+    assert 0 < figures["vra"] <= figures["vra_upper_bound"] < 1
+    assert counts["certified_and_broken"] == 0
+    assert summary["certified"] + counts["broken"] + counts["open"] == 30
+    assert json.loads((folder / "verdicts" / "summary.json").read_text()) == summary
+    status, out, _ = run(*arguments)
+    assert status == 0
+    assert f"<= true robust accuracy <= {figures['vra_upper_bound']:.4f}" in out
+    without = json.loads(run(*arguments[:-1], "--json")[1])
+    assert "attack" not in without
+    assert "vra_upper_bound" not in without["figures"]
+
+
+def test_certify_with_an_attack_that_breaks_a_certificate_is_status_3(run, folder, monkeypatch):
+    true_certify = GloRoNet.certify
+
+    def certify(self, inputs, **rest):
+        scaled = self.prop.with_eps(self.prop.balls[0].eps / 1000)
+        return true_certify(GloRoNet(self.backbone, scaled), inputs, **rest)
+
+    monkeypatch.setattr(GloRoNet, "certify", certify)
+    status, out, _ = run("certify", "model.safetensors", "--data", "points.npz", "--attack")
+    assert status == 3
+    assert "SOUNDNESS VIOLATION" in out
+
+
+def test_an_attack_and_a_deployed_format_are_told_apart(run, folder):
+    arguments = ["certify", "model.safetensors", "--data", "points.npz", "--attack"]
+    status, _, err = run(*arguments, "--deployed", "float32")
+    assert status == 2
+    assert "leave one out" in err
+
+
+def test_evaluate_takes_an_attack(folder):
+    net = load_model("model.safetensors").net
+    inputs = randn(3, 30, 36)
+    labels = net.certify(inputs).prediction
+    figures, _ = evaluate(net, inputs, labels, attack=partial(attack, steps=20))
+    assert figures.vra_upper_bound is not None
+    assert figures.vra <= figures.vra_upper_bound < 1
+    left = attack(net, inputs, steps=20).may_count(labels)
+    assert figures.vra_upper_bound == pytest.approx(float(left.double().mean()))
+    assert evaluate(net, inputs, labels)[0].vra_upper_bound is None

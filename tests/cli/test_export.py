@@ -85,6 +85,7 @@ def test_skipped_points_are_named(run, folder):
     status, out, _ = run("export", "zero.safetensors", "--vnnlib", "q", "--data", "points.npz")
     assert status == 0
     assert "point 4 skipped: logits at x are so close" in out
+    assert "5 of 5 points have no query" in out
     assert [path.name for path in (folder / "q").iterdir()] == ["manifest.json"]
 
 

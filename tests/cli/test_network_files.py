@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,8 @@ def folder(tmp_path, monkeypatch) -> Path:
     backbone = random_backbone(1, 2, (8,), 3)
     export_backbone(backbone, "net.onnx")
     save_model(GloRoNet(backbone, RelaxedTopK(2, eps="3/10")), "model.safetensors")
-    np.savez("points.npz", x=randn(3, 50, 2).float().numpy(), y=np.zeros(50, dtype=np.int64))
+    inputs = randn(3, 50, 2).clamp(-0.5, 0.5)  # the region of the .nnet file
+    np.savez("points.npz", x=inputs.float().numpy(), y=np.zeros(50, dtype=np.int64))
     return tmp_path
 
 
@@ -143,3 +145,19 @@ def _document(folder: Path) -> Path:
     path = folder / "prop.toml"
     path.write_text(PROPERTY)
     return path
+
+
+def test_points_outside_the_region_of_a_nnet_file_are_warned_of(run, folder):
+    """The file records 0 to 10 and -3.25 to 3.25: what lies outside is noticed."""
+    Path("own.toml").write_text(PROPERTY)
+    np.savez("degrees.npz", x=np.array([[0.0, 0.0], [0.0, 135.0]]))
+    arguments = ["certify", "small.nnet", "--property", "own.toml", "--data"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        status, _, err = run(*arguments, "degrees.npz")
+    assert status == 0
+    assert "warning: input 1 of point 1 is 877.5, but the network was made for -3.25 to 3.25" in err
+    assert "and the points normalised" in err
+    np.savez("inside.npz", x=np.zeros((2, 2)))
+    assert run(*arguments, "inside.npz")[::2] == (0, "")
+    assert load_network("net.onnx", RelaxedTopK(2, eps="3/10")).warn_of_inputs is None

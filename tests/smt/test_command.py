@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,3 +116,72 @@ def test_the_network_is_judged_in_real_numbers(run, model, tmp_path):
     assert status == 0
     assert json.loads(out)["rejected_and_fails"] == 1  # x' = 0 ties, on the sphere itself
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_several_properties_have_a_summary_each(run, model, tmp_path, monkeypatch):
+    for name, eps in (("one", "1"), ("half", "1/2")):
+        (tmp_path / f"{name}.toml").write_text(
+            f'relaxcert = 1\nname = "own/{name}"\ntitle = "t"\nsource = "a test"\n'
+            f'num_classes = 2\n[property]\nkind = "top-k"\nk = 1\neps = "{eps}"\n'
+        )
+    props = [o for n in ("one", "half") for o in ("--property", tmp_path / f"{n}.toml")]
+    data = ("--data", tmp_path / "points.npz", "--out", tmp_path / "out")
+    status, out, _ = run("crosscheck", model, *data, *props, "--json")
+    assert status == 0
+    shown = json.loads(out)["properties"]
+    assert [one["both_certify"] for one in shown] == [2, 3]
+    assert [one["rejected_and_fails"] for one in shown] == [2, 1]
+    assert len((tmp_path / "out" / "crosscheck.jsonl").read_text().splitlines()) == 1 + 8
+    with_eps_scaled(monkeypatch, 0.9)
+    again = ("--data", tmp_path / "points.npz", "--out", tmp_path / "other")
+    assert run("crosscheck", model, *again, *props)[0] == 3
+    # -3 and 2 are sound in both; 0.95 is not at eps 1, nor is 0.5 at eps 1/2.
+    found = sorted(path.name for path in (tmp_path / "other").glob("witness*"))
+    assert found == ["witness-1-0.npz", "witness-3-1.npz"]
+
+
+def test_exact_radii_report_and_figure(run, model, tmp_path):
+    data = ("--data", tmp_path / "points.npz", "--radii", "--constants", "2")
+    where = ("--out", tmp_path / "out", "--plot", tmp_path / "radii.png")
+    status, out, err = run("crosscheck", model, *data, *where, "--json")
+    assert (status, err) == (0, "")
+    report = json.loads(out)
+    assert report == json.loads((tmp_path / "out" / "exactness.json").read_text())
+    # |x| is the exact radius, and the bound of a linear network is exact.
+    assert [one["certified"] for one in report["radii"]] == pytest.approx([2, 0.95, 3, 0.5])
+    for one in report["radii"]:
+        assert one["certified"] <= one["exact"]["refuted"] <= one["certified"] * 1.002
+    assert report["unsound"] == 0
+    assert report["certified_over_exact"]["median"] == pytest.approx(1, abs=2e-3)
+    assert report["bound_over_local_constant"]["smallest"] == pytest.approx(1)
+    assert report["bound_over_local_constant"]["too_small"] == 0
+    assert (tmp_path / "radii.png").read_bytes().startswith(b"\x89PNG")
+    status, out, _ = run("crosscheck", model, *data)
+    assert status == 0
+    assert "certified/exact: median" in out
+
+
+def test_certified_radii_beyond_the_exact_ones_are_status_3(run, model, tmp_path, monkeypatch):
+    true_certify = GloRoNet.certify
+
+    def certify(self, inputs, **rest):
+        found = true_certify(self, inputs, **rest)
+        return replace(found, radius=found.radius * 1.01)
+
+    monkeypatch.setattr(GloRoNet, "certify", certify)
+    status, _, err = run("crosscheck", model, "--data", tmp_path / "points.npz", "--radii")
+    assert status == 3
+    assert "4 certified radii or bounds are contradicted" in err
+
+
+def test_options_of_radii_are_checked(run, model, tmp_path):
+    data = ("--data", tmp_path / "points.npz")
+    for arguments, message in [
+        (("--plot", "x.png"), "belong to --radii"),
+        (("--radii", "--at-radius"), "--radii goes with one --property"),
+        (("--radii", "--tolerance", "0"), "tolerance=0"),
+        (("--radii", "--budget", "0s"), "greater than 0"),
+    ]:
+        status, _, err = run("crosscheck", model, *data, *arguments)
+        assert status == 2, (arguments, err)
+        assert message in err, (arguments, err)
