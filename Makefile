@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo figures test check format bench mutants clean
+.PHONY: demo figures test check format bench mutants docs clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,14 @@ bench: $(VENV)/.ready
 # Each seeded fault in a copy of the package; exit status 1 if a test suite lets one pass.
 mutants: $(VENV)/.ready
 	$(BIN)/python -m tests.mutants.run --out mutants.md
+
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
+	touch $@
+
+# The documentation site, in build/site; a broken link or name is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist relaxcert-demo relaxcert-figures relaxcert-letters runs benchmark.json

@@ -23,9 +23,8 @@ def main() -> None:
         net = GloRoNet(dense(16, [128, 128], 26), prop)
         fit(net, train, settings, progress=False)
         figures, certificates = evaluate(net, test.inputs, test.labels)
-        print(
-            f"{type(prop).__name__}: VRA {figures.vra:.3f}, rejected {figures.rejection_rate:.3f}"
-        )
+        kind = type(prop).__name__
+        print(f"{kind}: VRA {figures.vra:.3f}, rejected {figures.rejection_rate:.3f}")
         for name, members in ALIKE.items():
             labels = torch.tensor([train.class_names.index(member) for member in members])
             chosen = torch.isin(test.labels, labels)

@@ -281,7 +281,7 @@ class GloRoNet(nn.Module):
 
         Raises:
             UnsupportedLayer, InvalidInput: the network cannot be exported with a known rounding.
-            The errors of :meth:`verify`.
+            RelaxcertError: those of :meth:`verify`.
         """
         writer = import_module("relaxcert.interop.onnx_export").export_onnx
         return writer(self, path, input_shape=input_shape, class_names=class_names)

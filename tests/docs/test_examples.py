@@ -50,7 +50,8 @@ def test_the_python_of_a_document_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "document"}
     for number, block in enumerate(blocks(path, "python")):
-        exec(compile(block, f"{path.name}, python block {number}", "exec"), namespace)
+        where = f"{path.name}, python block {number}"
+        exec(compile(block, where, "exec", dont_inherit=True), namespace)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
