@@ -18,8 +18,8 @@ Exit status: 0 ok; 1 a requirement is not met; 2 bad input, answered by one para
 that does not hold; 70 a fault of relaxcert; 130 Ctrl-C, with the command that goes on.
 
 `relaxcert --debug COMMAND` shows the traceback of an error. `relaxcert --install-completion`
-teaches your shell to complete commands and options. Progress goes to standard error, and only where that
-is a terminal; `--json` prints what a program reads.
+teaches your shell to complete commands and options. Progress goes to standard error, and only
+where that is a terminal; `--json` prints what a program reads.
 """
 
 

@@ -59,4 +59,4 @@ def draw_legend(ax: Axes) -> None:
         Patch(facecolor="black", label="certified, but by no single k"),
     ]
     ax.axis("off")
-    ax.legend(handles=handles, loc="center", frameon=False, fontsize=11, handleheight=1.4)
+    ax.legend(handles=handles, loc="center left", frameon=False, fontsize=11, handleheight=1.4)
