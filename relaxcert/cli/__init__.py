@@ -20,6 +20,7 @@ from relaxcert.cli import (
     bounds,
     certify,
     check,
+    compare,
     crosscheck,
     data,
     demo,
@@ -52,6 +53,7 @@ app.command("train")(train.train)
 app.command("models")(models.models)
 app.command("certify")(certify.certify)
 app.command("check")(check.check)
+app.command("compare")(compare.compare_command)
 app.command("attack")(attack.attack_command)
 app.command("bounds")(bounds.bounds)
 app.command("export")(export.export)

@@ -25,8 +25,9 @@ def check(
 ) -> None:
     """Say what a folder of images holds: which set, its parts, counts, checksums, class names.
 
-    Knows CIFAR-100 (binary and python version), EuroSAT RGB, Tiny-ImageNet, Fashion-MNIST, and any
-    folder with one folder a class. Nothing in a file is ever run.
+    Knows CIFAR-100 (binary and python version), EuroSAT RGB, Tiny-ImageNet, Fashion-MNIST, sets
+    that Hugging Face datasets saved, and any folder with one folder a class. Nothing in a file is
+    ever run.
 
     Example: [bold]relaxcert data check cifar-100-binary --sheet samples.png[/bold]
     """

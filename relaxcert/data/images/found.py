@@ -13,6 +13,7 @@ from relaxcert.data.images.cifar import cifar100
 from relaxcert.data.images.eurosat import eurosat
 from relaxcert.data.images.eurosat import root_of as eurosat_root
 from relaxcert.data.images.folder import image_folder
+from relaxcert.data.images.hugging_face import hugging_face, saved_parts
 from relaxcert.data.images.idx import fashion_mnist
 from relaxcert.data.images.sets import ImageArray, ImageSet
 from relaxcert.data.images.tiny_imagenet import root_of as tiny_root
@@ -28,7 +29,8 @@ class Found:
     """An image set in a folder.
 
     Attributes:
-        kind: ``cifar100``, ``fashion-mnist``, ``eurosat``, ``tiny-imagenet`` or ``folder``.
+        kind: ``cifar100``, ``fashion-mnist``, ``eurosat``, ``tiny-imagenet``,
+            ``hugging-face`` or ``folder``.
         parts: the images of each part that is there.
         remarks: how it differs from the published set, in words.
     """
@@ -103,6 +105,9 @@ def checksum(images: ImageSet, *, most: int = 2**28) -> str | None:
 
 
 def _kind_of(root: Path) -> tuple[str, dict[str, Reader]]:
+    saved = saved_parts(root)
+    if saved:
+        return "hugging-face", dict.fromkeys(saved, hugging_face)
     for name in ("cifar-100-binary", "cifar-100-python", ""):
         place = root / name
         files = [f"{part}{end}" for part in ("train", "test") for end in (".bin", "")]
