@@ -91,7 +91,8 @@ def plan_of(
     shape = tuple(first.shape[1:])
     held = points.inputs.numel() * points.inputs.element_size() if isinstance(points, Split) else 0
     most = -(-min(settings.batch_size, run.batches.points) // settings.accumulate)
-    memory = memory_of(run.trained, first[:4], most, held)
+    bf16 = settings.precision == "bf16"
+    memory = memory_of(run.trained, first[:4], most, held, bf16=bf16)
     return Plan(
         recipe=recipe,
         source=source,

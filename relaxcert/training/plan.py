@@ -44,7 +44,9 @@ def schedules(settings: Optimisation) -> dict[str, list[float]]:
     return {name: [schedule.at(t) for t in times] for name, schedule in found.items()}
 
 
-def memory_of(net: GloRoNet, points: Tensor, batch_size: int, data: int) -> Memory:
+def memory_of(
+    net: GloRoNet, points: Tensor, batch_size: int, data: int, *, bf16: bool = False
+) -> Memory:
     """Estimate what a training step needs, without taking it.
 
     The forward pass runs on two and on four points; what autograd then keeps grows linearly:
@@ -58,17 +60,18 @@ def memory_of(net: GloRoNet, points: Tensor, batch_size: int, data: int) -> Memo
         points: at least one, (points, ...); repeated if there are fewer than four.
         batch_size: points of one batch that go through the network at once.
         data: bytes of the training data.
+        bf16: whether the backbone runs in bf16.
     """
     twin = copy.deepcopy(net).train()
     few = points.repeat(4, *[1] * (points.dim() - 1))[:4]
-    two, four = (_saved_bytes(twin, few[:count].clone()) for count in (2, 4))
+    two, four = (_saved_bytes(twin, few[:count].clone(), bf16) for count in (2, 4))
     saved = max(0, two + (batch_size - 2) * (four - two) // 2)
     weights = sum(p.numel() * p.element_size() for p in net.backbone.parameters())
     buffers = sum(b.numel() * b.element_size() for b in net.buffers())
     return Memory(4 * weights + buffers, saved, data)
 
 
-def _saved_bytes(net: GloRoNet, points: Tensor) -> int:
+def _saved_bytes(net: GloRoNet, points: Tensor, bf16: bool) -> int:
     """The bytes that autograd keeps of one forward pass, each storage once, weights left out."""
     known = {tensor.untyped_storage().data_ptr() for tensor in net.parameters()}
     sizes: dict[int, int] = {}
@@ -84,7 +87,9 @@ def _saved_bytes(net: GloRoNet, points: Tensor) -> int:
     def unpack(tensor: Any) -> Any:
         return tensor
 
-    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+    precision = torch.autocast(points.device.type, dtype=torch.bfloat16, enabled=bf16)
+    with torch.random.fork_rng(devices=[]), hooks, precision:
         outputs = net(points)
     del outputs
     return sum(sizes.values())

@@ -140,3 +140,5 @@ def test_the_memory_estimate_is_what_autograd_keeps_at_the_real_batch_size():
     measured = sum(size for place, size in sizes.items() if place not in weights)
     assert measured <= estimate.saved <= 1.05 * measured
     assert estimate.state >= 4 * 4 * sum(p.numel() for p in net.parameters())
+    in_half = memory_of(net, points[:3], 100, 0, bf16=True)
+    assert 0.4 * estimate.saved < in_half.saved < 0.8 * estimate.saved

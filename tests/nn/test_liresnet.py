@@ -120,10 +120,12 @@ def test_the_estimate_of_training_is_differentiable_and_meets_the_proof(form):
     assert block.grad.any()
 
 
-def test_affinity_trains_too():
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_affinity_trains_too_in_any_precision(precision):
     sets = AffinitySets([[0, 1], [2, 3]], num_classes=4)
     net = GloRoNet(small(), Affinity(sets, eps=0.05), input_shape=SHAPE)
-    settings = Optimisation(epochs=1, batch_size=4, loss="certified-set", **FORMS["all"])
+    form = {**FORMS["all"], "precision": precision, "loss": "certified-set"}
+    settings = Optimisation(epochs=1, batch_size=4, **form)
     fit(net, (torch.rand(8, *SHAPE), torch.arange(8) % 4), settings, progress=False)
     assert net.verify().norms["l2"].product > 0
 
