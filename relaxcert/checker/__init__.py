@@ -46,7 +46,7 @@ def check(
         Unreadable: a file cannot be read, or holds what this checker does not know.
     """
     try:
-        from relaxcert.checker.model import read_model
+        from relaxcert.checker.model import first_width, read_model
         from relaxcert.checker.points import read_points, scaled
         from relaxcert.checker.verification import check_certificate
     except ModuleNotFoundError as error:
@@ -56,7 +56,9 @@ def check(
     claims = read_certificate(Path(certificate))
     network = read_model(Path(model))
     if isinstance(data, str | Path):
-        inputs = read_points(Path(data), scale, features=network.features)
+        inputs = read_points(
+            Path(data), scale, features=first_width(network.architecture, network.tensors)
+        )
     else:
         inputs = scaled(data, scale)
     return check_certificate(claims, network, inputs, digest=digest, progress=progress)

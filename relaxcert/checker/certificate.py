@@ -1,6 +1,6 @@
 """Reading a certificate file: JSON lines, one text for one meaning, sealed by a SHA-256.
 
-    {"format":"relaxcert-certificate","version":1,"level":"R","property":{...},"digest":...,
+    {"format":"relaxcert-certificate","version":2,"level":"R","property":{...},"digest":...,
      "weights":...,"inputs":...,"points":N,"certified":M,"kind":"header"}
     {"kind":"bound","layer":"0","norm":"l2","bound":1.25,"exponent":0,"factor":"<base64>"} ...
     {"kind":"point","index":0,"input":...,"margin":...,"radius":...,"k":...,"set":[...],...} ...
@@ -130,7 +130,7 @@ def _header(path: Path, line: bytes) -> dict[str, Any]:
     header = _fields(
         path, 1, line, {**texts, "property": dict, "version": int, "points": int, "certified": int}
     )
-    known = ("header", "relaxcert-certificate", 1, "R")
+    known = ("header", "relaxcert-certificate", 2, "R")
     found = tuple(header[name] for name in ("kind", "format", "version", "level"))
     if found != known:
         raise Unreadable(f"{path}: header {found}, expected {known}; this checker reads no other.")

@@ -6,18 +6,126 @@ python-flint (arb), which contains the exact value; a comparison is true only if
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 from flint import arb, arb_mat
 
+from relaxcert.checker.bounds import (
+    Map,
+    added,
+    after,
+    check_bound,
+    distances_of,
+    matrix_of,
+    stacked,
+    vector_norm,
+)
 from relaxcert.checker.certificate import Bound
-from relaxcert.checker.model import Layer
+from relaxcert.checker.layers import KINDS, Affine, Bent, Layer, Shape, Vector
+from relaxcert.checker.model import Array
 from relaxcert.checker.outcome import Rejected, Unreadable
 
-Array = np.ndarray[Any, Any]
+_DEPTH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation; the value of step n has number n + 1, the network's input number 0."""
+
+    path: str
+    action: Affine | Bent | Literal["sum", "concatenation"]
+    operands: tuple[int, ...]
+    size: int
+
+
+def steps_of(architecture: Any, tensors: dict[str, Array], shape: Shape) -> tuple[list[Step], int]:
+    """The network's steps for points of this shape, and the number of classes.
+
+    Raises:
+        Unreadable: layers that are not known, that do not fit each other or the points, or too
+            large matrices; tensors that are missing or left over.
+    """
+    unused, steps = dict(tensors), list[Step]()
+    _, shape = _add(architecture, "", (0, shape), unused, steps, 0)
+    if unused:
+        raise Unreadable(f"tensors that no layer uses: {', '.join(sorted(unused))[:200]}.")
+    if len(shape) != 1 or shape[0] < 2:
+        raise Unreadable(f"the network gives {shape} for a point, expected one logit a class.")
+    return steps, shape[0]
+
+
+def _add(fields: Any, path: str, value: tuple[int, Shape], tensors: dict[str, Array],
+         steps: list[Step], depth: int) -> tuple[int, Shape]:  # fmt: skip
+    """Add what ``fields`` describe, applied to a value (its number and shape); the result."""
+    kind = fields.get("kind") if isinstance(fields, dict) and depth < _DEPTH else None
+
+    def inner(child: Any, name: str, source: tuple[int, Shape]) -> tuple[int, Shape]:
+        below = f"{path}.{name}" if path else name
+        return _add(child, below, source, tensors, steps, depth + 1)
+
+    if kind == "Sequential" and isinstance(fields.get("children"), dict):
+        for name, child in fields["children"].items():
+            value = inner(child, name, value)
+        return value
+    if kind == "Residual":
+        results = [value, inner(fields.get("block"), "block", value)]
+        action: Any = "sum"
+        fits, shape = results[0][1] == results[1][1], value[1]
+    elif kind == "Concatenation" and isinstance(fields.get("branches"), list):
+        branches = enumerate(fields["branches"])
+        results = [inner(branch, f"branches.{i}", value) for i, branch in branches]
+        action, shapes = "concatenation", [shape for _, shape in results]
+        fits = bool(shapes) and all(shape[1:] == shapes[0][1:] for shape in shapes)
+        shape = (sum(shape[0] for shape in shapes), *shapes[0][1:]) if fits else ()
+    elif isinstance(kind, str) and kind in KINDS:
+        action, shape = KINDS[kind](Layer(path, fields, tensors, value[1]))
+        results, fits = [value], True
+    else:
+        raise Unreadable(
+            f"layer {path} is a {str(kind)[:80]}, which this checker does not know (it knows "
+            f"{', '.join(('Sequential', 'Residual', 'Concatenation', *KINDS))}): nothing is said "
+            "about certificates of such networks."
+        )
+    if not fits:
+        raise Unreadable(f"layer {path}: its parts do not fit each other.")
+    if action is None:
+        return value[0], shape
+    steps.append(Step(path, action, tuple(place for place, _ in results), math.prod(shape)))
+    return len(steps), shape
+
+
+def logits_of(steps: Sequence[Step], inputs: Array) -> list[Vector]:
+    """The logits of each point, (points, classes); inputs (points, ...)."""
+    points = inputs.reshape(len(inputs), -1).astype("f8").tolist()
+    values = [[[arb(number) for number in point] for point in points]]
+    last_use = {place: number for number, step in enumerate(steps) for place in step.operands}
+    for number, step in enumerate(steps):
+        operands = [values[place] for place in step.operands]
+        if isinstance(step.action, Affine):
+            values.append(_affine(step.action, operands[0]))
+        elif isinstance(step.action, Bent):
+            values.append([step.action.run(point) for point in operands[0]])
+        elif step.action == "sum":
+            pairs = zip(*operands, strict=True)
+            values.append([[a + b for a, b in zip(*pair, strict=True)] for pair in pairs])
+        else:
+            values.append([sum(parts, Vector()) for parts in zip(*operands, strict=True)])
+        for place in step.operands:
+            values[place] = [] if last_use[place] == number else values[place]
+    return values[-1]
+
+
+def _affine(action: Affine, points: list[Vector]) -> list[Vector]:
+    if action.matrix is not None:
+        points = (arb_mat(points) * matrix_of(action.matrix.T)).tolist()
+    if action.scale is not None:
+        points = [[s * x for s, x in zip(action.scale, point, strict=True)] for point in points]
+    if action.shift is not None:
+        points = [[x + b for x, b in zip(point, action.shift, strict=True)] for point in points]
+    return points
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,149 +136,78 @@ class Reach:
     distances: list[list[arb]]
 
 
-def logits_of(layers: Sequence[Layer], inputs: Array) -> list[list[arb]]:
-    """The logits of each point, (points, classes); lowered layers, inputs (points, ...)."""
-    points = len(inputs)
-    values = [arb(number) for number in inputs.reshape(points, -1).T.astype("f8").ravel().tolist()]
-    for layer in layers:
-        match layer.kind:
-            case "Linear":
-                values = _affine(layer, values, points)
-            case "MinMax":
-                values = _sorted_pairs(layer, values, points)
-            case "InputNormalisation":
-                values = _normalised(layer, values, points)
-            case "ReLU":
-                values = [value.max(arb(0)) for value in values]
-            case "Abs":
-                values = [abs(value) for value in values]
-            case "LeakyReLU":
-                slope = arb(layer.fields["negative_slope"])
-                values = [value.max(slope * value) for value in values]
-            case _:
-                raise Unreadable(f"layer {layer.path} ({layer.kind}) cannot be computed here.")
-    return [values[point::points] for point in range(points)]
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A value as a linear map of the value of an earlier step, the anchor (and a constant).
 
-
-def matrix_of(numbers: Array) -> arb_mat:
-    """A float64 matrix, exactly."""
-    rows, columns = numbers.shape
-    return arb_mat(rows, columns, numbers.ravel().tolist())
-
-
-def _affine(layer: Layer, values: list[arb], points: int) -> list[arb]:
-    weight = layer.numbers["weight"]
-    products = (matrix_of(weight) * arb_mat(weight.shape[1], points, values)).entries()
-    offsets = [arb(number) for number in layer.numbers["bias"].tolist()]
-    return [value + offsets[i // points] for i, value in enumerate(products)]
-
-
-def _sorted_pairs(layer: Layer, values: list[arb], points: int) -> list[arb]:
-    result = list(values)
-    lefts, rights = layer.numbers["left"].tolist(), layer.numbers["right"].tolist()
-    for left, right in zip(lefts, rights, strict=True):
-        for point in range(points):
-            a, b = values[left * points + point], values[right * points + point]
-            result[left * points + point] = a.min(b)
-            result[right * points + point] = a.max(b)
-    return result
-
-
-def _normalised(layer: Layer, values: list[arb], points: int) -> list[arb]:
-    means, stds = layer.numbers["mean"].tolist(), layer.numbers["std"].tolist()
-    pairs = [(arb(m), arb(s)) for m, s in zip(means, stds, strict=True)]
-    return [
-        (value - pairs[i // points][0]) / pairs[i // points][1] for i, value in enumerate(values)
-    ]
-
-
-def check_bound(layer: Layer, bound: Bound | None, norm: str) -> arb:
-    """Re-prove a layer's constant from its numbers and its witness; raises Rejected."""
-    if layer.kind not in ("Linear", "InputNormalisation"):
-        if bound is not None:
-            raise Rejected(_step(layer, norm), "its constant is 1 by definition.")
-        return arb(1)
-    if bound is None:
-        raise Rejected(_step(layer, norm), "there is none.")
-    if bound.factor is not None and (layer.kind != "Linear" or norm != "l2"):
-        raise Rejected(_step(layer, norm), "it has a witness, which nothing here needs.")
-    value = arb(bound.value)
-    if layer.kind == "InputNormalisation":
-        proved = bool(value * arb(float(layer.numbers["std"].min())) >= 1)
-    elif norm == "l2":
-        proved = _spectral(layer, bound)
-    else:
-        proved = value >= _largest_sum(layer.numbers["weight"], 1 if norm == "linf" else 0)
-    if not proved or bound.value < 0.0:
-        raise Rejected(_step(layer, norm), f"{bound.value!r} is not proved by its witness.")
-    return value
-
-
-def _step(layer: Layer, norm: str) -> str:
-    return f"bound of layer {layer.path} ({norm})"
-
-
-def _largest_sum(weight: Array, axis: int) -> arb:
-    rows = weight if axis == 1 else weight.T
-    sums = [sum((arb(number) for number in row), arb(0)) for row in np.abs(rows).tolist()]
-    largest = arb(0)
-    for total in sums:
-        largest = largest.max(total)
-    return largest
-
-
-def _spectral(layer: Layer, bound: Bound) -> bool:
-    """Whether b >= ||W||_2 is proved: by L, or without one by ||W||_F or sqrt(||W||_1 ||W||_inf).
-
-    R = b^2 I - W^T W - L L^T, with each r_ii >= sum of |r_ij| over j != i: R is positive
-    semi-definite (Gershgorin), and L L^T is for any L, so b^2 I - W^T W is.
+    ``speed``: per norm, how fast the anchor moves.
     """
-    weight, square = layer.numbers["weight"], arb(bound.value) ** 2
-    if bound.factor is None:
-        frobenius = sum((arb(number) ** 2 for number in weight.ravel().tolist()), arb(0))
-        sums = _largest_sum(weight, 0) * _largest_sum(weight, 1)
-        return bool(square >= frobenius) or bool(square >= sums)
-    matrix = matrix_of(weight if weight.shape[0] >= weight.shape[1] else weight.T)
-    lower = matrix_of(_unpacked(layer, bound, matrix.ncols()))
-    rest = matrix.transpose() * matrix
-    scale = arb(2) ** (2 * bound.exponent)
-    rest = (rest + lower * lower.transpose() * scale).tolist()
-    return all(
-        square - row[i] >= sum((abs(entry) for j, entry in enumerate(row) if j != i), arb(0))
-        for i, row in enumerate(rest)
-    )
+
+    path: str
+    map: Map
+    anchor: int
+    speed: Mapping[str, arb]
 
 
-def _unpacked(layer: Layer, bound: Bound, side: int) -> Array:
-    """The rows of a lower triangle, one after the other, float64 little-endian."""
-    packed = np.frombuffer(bound.factor or b"", "<f8") if len(bound.factor or b"") % 8 == 0 else ()
-    if len(packed) != side * (side + 1) // 2 or not np.isfinite(packed).all():
-        raise Rejected(_step(layer, bound.norm), f"its witness is no {side} x {side} triangle.")
-    lower = np.zeros((side, side))
-    lower[np.tril_indices(side)] = packed
-    return lower
+def reaches_of(
+    steps: Sequence[Step], bounds: Mapping[tuple[str, str], Bound], norms: Iterable[str], size: int
+) -> dict[str, Reach]:
+    """Re-prove how far the logits move, in every norm, from the bounds and their witnesses.
+
+    All that is linear between two other functions is one map; ``bounds`` holds one number a map,
+    by the layer that ends it. A diagonal map needs none. The last map is compared row by row.
+
+    Args:
+        steps: the network.
+        bounds: claims, by norm and layer.
+        norms: that the property uses.
+        size: of the input.
+    """
+    known = {norm: dict[str, arb]() for norm in norms}
+    parts = [_Part("", [arb(1)] * size, 0, dict.fromkeys(known, arb(1)))]
+    for number, step in enumerate(steps, 1):
+        operands = [parts[place] for place in step.operands]
+        first = operands[0]
+        linear = _linear(step, operands)
+        if linear is not None:
+            parts.append(_Part(step.path, linear, first.anchor, first.speed))
+        else:
+            speeds = {n: _speed_after(step, operands, n, bounds, known[n]) for n in known}
+            parts.append(_Part(step.path, [arb(1)] * step.size, number, speeds))
+    for norm, path in bounds:
+        if norm not in known or path not in known[norm]:
+            raise Rejected(f"bound of layer {path} ({norm})", "no such map or norm has a bound.")
+    last = parts[-1]
+    return {norm: Reach(last.speed[norm], distances_of(last.map, norm)) for norm in known}
 
 
-def distances_of(last: Layer | None, classes: int, norm: str) -> list[list[arb]]:
-    """D[j][i]: the dual norm of w_j - w_i; without a last Linear layer that of e_j - e_i."""
-    if last is None:
-        other = {"l2": arb(2).sqrt(), "linf": arb(2), "l1": arb(1)}[norm]
-        return [[arb(0) if i == j else other for i in range(classes)] for j in range(classes)]
-    rows = [[arb(number) for number in row] for row in last.numbers["weight"].tolist()]
-    result = [[arb(0)] * classes for _ in range(classes)]
-    for j in range(classes):
-        for i in range(j):
-            gaps = [a - b for a, b in zip(rows[j], rows[i], strict=True)]
-            result[j][i] = result[i][j] = _dual_norm(gaps, norm)
-    return result
+def _linear(step: Step, operands: Sequence[_Part]) -> Map | None:
+    """The step's value as a map of the anchor that its operands share; None if it is no such."""
+    maps = [part.map for part in operands]
+    if isinstance(step.action, Affine):
+        return after(step.action, maps[0])
+    if isinstance(step.action, Bent) or len({part.anchor for part in operands}) > 1:
+        return None
+    return added(*maps) if step.action == "sum" else stacked(maps)
 
 
-def _dual_norm(gaps: list[arb], norm: str) -> arb:
-    if norm == "l2":
-        return sum((gap * gap for gap in gaps), arb(0)).sqrt()
-    if norm == "linf":
-        return sum((abs(gap) for gap in gaps), arb(0))
-    largest = arb(0)
-    for gap in gaps:
-        largest = largest.max(abs(gap))
-    return largest
+def _speed_after(
+    step: Step,
+    operands: Sequence[_Part],
+    norm: str,
+    bounds: Mapping[tuple[str, str], Bound],
+    known: dict[str, arb],
+) -> arb:
+    """How fast a step's value moves, from how fast its operands do."""
+    speeds = Vector()
+    for part in operands:
+        if isinstance(part.map, list):
+            speeds.append(part.speed[norm] * vector_norm(part.map, "linf"))
+            continue
+        if part.path not in known:
+            bound = bounds.get((norm, part.path))
+            known[part.path] = check_bound(part.map, bound, norm, part.path)
+        speeds.append(part.speed[norm] * known[part.path])
+    if isinstance(step.action, Bent):
+        return speeds[0] * getattr(step.action, norm)
+    return sum(speeds, arb(0)) if step.action == "sum" else vector_norm(speeds, norm)

@@ -80,6 +80,11 @@ def _check_sets(kind: str, prop: Any, classes: int) -> None:
         raise Rejected("property", f"it does not allow each of {classes} classes for itself.")
 
 
+def norms_of(prop: Any) -> set[str]:
+    """The norms of all balls of a property that was checked."""
+    return {prop["norm"]} if "norm" in prop else set().union(*map(norms_of, prop["parts"]))
+
+
 def eps_of(prop: Any) -> Fraction:
     """The radius, a reduced ratio greater than 0."""
     top, _, bottom = str(prop["eps"]).partition("/")

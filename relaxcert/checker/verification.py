@@ -12,9 +12,8 @@ import numpy as np
 from flint import arb, ctx, fmpq
 
 from relaxcert.checker.certificate import Certificate, Claim, canonical
-from relaxcert.checker.lowering import lowered
-from relaxcert.checker.model import Layer, Model
-from relaxcert.checker.network import Reach, check_bound, distances_of, logits_of
+from relaxcert.checker.model import Array, Model
+from relaxcert.checker.network import Reach, logits_of, reaches_of, steps_of
 from relaxcert.checker.outcome import Accepted, Rejected
 from relaxcert.checker.points import hashes_of
 from relaxcert.checker.property import (
@@ -25,12 +24,12 @@ from relaxcert.checker.property import (
     check_property,
     digest_of,
     evaluate,
+    norms_of,
 )
 
 PRECISION = 192  # bits; more only makes balls smaller
 BATCH = 512
 
-Array = np.ndarray[Any, Any]
 Progress = Callable[[int], object]
 
 
@@ -57,12 +56,13 @@ def check_certificate(
     """
     _check_identity(certificate, model, inputs, digest or model.digest)
     with ctx.workprec(PRECISION):
-        layers, classes = lowered(model.layers, inputs.shape[1:])
+        steps, classes = steps_of(model.architecture, model.tensors, inputs.shape[1:])
         check_property(certificate.property, classes)
-        reaches = _check_bounds(certificate, layers, classes)
+        norms, size = norms_of(certificate.property), math.prod(inputs.shape[1:])
+        reaches = reaches_of(steps, certificate.bounds, norms, size)
         for start in range(0, len(certificate.claims), BATCH):
             claims = certificate.claims[start : start + BATCH]
-            rows = logits_of(layers, inputs[[claim.index for claim in claims]])
+            rows = logits_of(steps, inputs[[claim.index for claim in claims]])
             for claim, logits in zip(claims, rows, strict=True):
                 _check_claim(claim, certificate.property, logits, reaches)
             if progress is not None:
@@ -74,29 +74,6 @@ def check_certificate(
         certificate.digest,
         certificate.weights,
     )
-
-
-def _check_bounds(
-    certificate: Certificate, layers: Sequence[Layer], classes: int
-) -> dict[str, Reach]:
-    """Re-prove the constant of every layer in every norm that the property uses."""
-    norms = _norms_in(certificate.property)
-    known = {(norm, layer.path) for norm in norms for layer in layers}
-    for norm, path in certificate.bounds.keys() - known:
-        raise Rejected(f"bound of layer {path} ({norm})", "there is no such layer or norm.")
-    last = layers[-1] if layers and layers[-1].kind == "Linear" else None
-    reaches: dict[str, Reach] = {}
-    for norm in sorted(norms):
-        product = arb(1)
-        for layer in layers:
-            bound = certificate.bounds.get((norm, layer.path))
-            # The last layer is measured row by row; what is stated of it must be true all the same.
-            if layer is not last:
-                product *= check_bound(layer, bound, norm)
-            elif bound is not None:
-                check_bound(layer, bound, norm)
-        reaches[norm] = Reach(product, distances_of(last, classes, norm))
-    return reaches
 
 
 def _check_identity(certificate: Certificate, model: Model, inputs: Array, digest: str) -> None:
@@ -118,14 +95,6 @@ def _check_identity(certificate: Certificate, model: Model, inputs: Array, diges
         raise Rejected(
             "inputs", "not the points of the certificate: another file, part, order or scale."
         )
-
-
-def _norms_in(prop: Any) -> set[str]:
-    if not isinstance(prop, dict):
-        return set()
-    parts = prop.get("parts", [])
-    inner = [_norms_in(part) for part in parts] if isinstance(parts, list) else []
-    return set().union(*inner, {str(prop.get("norm"))} if "norm" in prop else set())
 
 
 def _check_claim(claim: Claim, prop: Any, logits: Sequence[arb], reaches: dict[str, Reach]) -> None:

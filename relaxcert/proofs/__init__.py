@@ -4,7 +4,7 @@ The file format is described in docs/soundness.md; ``relaxcert.checker`` reads i
 code with anything here.
 """
 
-from relaxcert.proofs.chain import check_provable
+from relaxcert.proofs.segments import check_provable
 from relaxcert.proofs.writing import write_proof
 
 __all__ = ["check_provable", "write_proof"]

@@ -1,6 +1,6 @@
 """Writing certificates as a file of claims with witnesses.
 
-JSON lines, each the canonical JSON of its value: a header, the bounds of the layers with their
+JSON lines, each the canonical JSON of its value: a header, the bounds of the linear maps with their
 witnesses, the certified points, a seal. Nothing in it is executed, and a checker believes none of
 it.
 """
@@ -8,10 +8,12 @@ it.
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import json
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,17 @@ from relaxcert.errors import InvalidInput, UnsupportedLayer
 from relaxcert.files import write_atomically
 from relaxcert.heads.certificates import Certificates
 from relaxcert.heads.gloronet import GloRoNet
-from relaxcert.lipschitz.verified import NormBounds, fingerprint
+from relaxcert.lipschitz.matrix import induced_norm
+from relaxcert.lipschitz.tracing import trace
+from relaxcert.lipschitz.verified import fingerprint
 from relaxcert.nn.architecture import describe
-from relaxcert.proofs.chain import check_provable, leaves, matrices_of
+from relaxcert.proofs.segments import Segment, check_provable, segments
 from relaxcert.proofs.witness import spectral_witness
+from relaxcert.spec.ball import Norm
 from relaxcert.spec.canonical import canonical_json
 from relaxcert.spec.property import Conjunction, Disjunction
 
-FORMAT, VERSION = "relaxcert-certificate", 1
+FORMAT, VERSION = "relaxcert-certificate", 2
 
 
 def write_proof(
@@ -79,7 +84,7 @@ def write_proof(
     def write(name: Path) -> None:
         seal = hashlib.sha256()
         with name.open("wb") as file:
-            for value in (header, *_bounds(net, inputs[:1]), *_points(certificates, hashes)):
+            for value in (header, *_bounds(net, inputs.shape[1:]), *_points(certificates, hashes)):
                 line = _line(value)
                 seal.update(line)
                 file.write(line)
@@ -99,26 +104,23 @@ def hash_of_weights(backbone: nn.Module) -> str:
     return found.hexdigest()
 
 
-def _bounds(net: GloRoNet, point: Tensor) -> Iterator[dict[str, Any]]:
-    """One line for each layer and norm whose constant is not 1 by definition."""
-    matrices = matrices_of(net.backbone, point)
-    for norm, proved in net.verify().norms.items():
-        _refuse_other_than_a_product(proved)
-        known = {id(net.backbone.get_submodule(row.path)): row.bound for row in proved.rows}
-        for path, layer in leaves(net.backbone):
-            if not layer.state_dict():
-                continue
-            bound = known[id(layer)]
-            if not math.isfinite(bound):
+def _bounds(net: GloRoNet, shape: torch.Size) -> Iterator[dict[str, Any]]:
+    """One line for each linear map and norm."""
+    exact = copy.deepcopy(net.backbone).to("cpu", torch.float64).eval()
+    found = segments(exact, trace(exact).with_shapes(tuple(shape)))
+    for norm, proved in net.verify(tuple(shape)).norms.items():
+        for segment in found:
+            ends = (proved.body[place].total for place in (segment.anchor, segment.place))
+            bound = _bound(segment, norm, *ends)
+            factor = spectral_witness(segment.matrix, bound) if norm == "l2" else None
+            if factor is None and not _is_plain(segment.matrix, norm, bound):
                 raise UnsupportedLayer(
-                    f"backbone.{path} has no finite bound: there is nothing to prove."
+                    f"the certifier's bound of the map that ends with backbone.{segment.path} is "
+                    "smaller than what a proof file can say of it: certify without --proof."
                 )
-            factor = None
-            if path in matrices and norm == "l2":
-                factor = spectral_witness(matrices[path], bound)
             yield {
                 "kind": "bound",
-                "layer": path,
+                "layer": segment.path,
                 "norm": norm,
                 "bound": bound,
                 "exponent": 0 if factor is None else factor.exponent,
@@ -126,16 +128,27 @@ def _bounds(net: GloRoNet, point: Tensor) -> Iterator[dict[str, Any]]:
             }
 
 
-def _refuse_other_than_a_product(proved: NormBounds) -> None:
-    """A checker multiplies the bounds of the layers and follows nothing else."""
-    joined = [row.path for row in proved.rows if row.kind in ("sum", "concatenation")]
-    body = proved.rows[: len(proved.body) - 1]
-    if joined or proved.product * (1.0 + 1e-12) < math.prod(row.bound for row in body):
-        where = f" (backbone.{joined[0]})" if joined else " (consecutive linear layers as one map)"
+def _bound(segment: Segment, norm: Norm, before: float, after: float) -> float:
+    """The largest b that makes no total larger than the certifier's: b * before <= after."""
+    if not math.isfinite(after):
         raise UnsupportedLayer(
-            f"the bound of this network is no product of those of its layers{where}, which a proof "
-            "cannot say yet: merge linear layers that follow each other, or certify without proof."
+            f"backbone.{segment.path} has no finite bound: there is nothing to prove."
         )
+    own = induced_norm(segment.matrix, norm)
+    if before == 0.0:
+        return own
+    quotient = math.nextafter(after / before, 0.0)
+    fits = math.isfinite(own) and Fraction(own) * Fraction(before) <= Fraction(after)
+    return max(own, quotient) if fits else quotient
+
+
+def _is_plain(matrix: Tensor, norm: Norm, bound: float) -> bool:
+    """Whether sums of entries alone prove the bound, as far as float64 tells."""
+    columns, rows = float(matrix.abs().sum(0).max()), float(matrix.abs().sum(1).max())
+    needed = {"linf": rows, "l1": columns}.get(norm)
+    if needed is None:
+        needed = min(float(torch.linalg.matrix_norm(matrix)), math.sqrt(rows) * math.sqrt(columns))
+    return needed * (1.0 - 1e-13) <= bound
 
 
 def _points(certificates: Certificates, hashes: list[bytes]) -> Iterator[dict[str, Any]]:

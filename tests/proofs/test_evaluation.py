@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaxcert import checker
+from relaxcert.checker.bounds import check_bound, distances_of, matrix_of
 from relaxcert.checker.certificate import Bound
-from relaxcert.checker.lowering import lowered
-from relaxcert.checker.model import Layer, read_model
-from relaxcert.checker.network import check_bound, distances_of, logits_of
+from relaxcert.checker.model import read_model
+from relaxcert.checker.network import logits_of, steps_of
 from relaxcert.checker.property import check_property, evaluate
 from relaxcert.heads import GloRoNet
 from relaxcert.heads.model_file import save_model
@@ -115,7 +115,8 @@ def test_logits_contain_the_exact_ones(seed, tmp_path):
     path = save_model(GloRoNet(backbone, Local(eps=1)), tmp_path / "m.safetensors")
     inputs = randn(seed + 50, 5, 4)
     with ctx.workprec(192):
-        rows = logits_of(lowered(read_model(path).layers, (4,))[0], inputs.numpy())
+        model = read_model(path)
+        rows = logits_of(steps_of(model.architecture, model.tensors, (4,))[0], inputs.numpy())
         for row, point in zip(rows, inputs, strict=True):
             truth = exact.forward(backbone, exact.exact_vector(point))
             for ball, value in zip(row, truth, strict=True):
@@ -139,7 +140,7 @@ def test_a_bound_is_accepted_only_if_it_is_one(shape, share):
     accepted = True
     try:
         with ctx.workprec(192):
-            check_bound(Layer("0", "Linear", {"weight": weight.numpy()}), claim, "l2")
+            check_bound(matrix_of(weight.numpy()), claim, "l2", "0")
     except checker.Rejected:
         accepted = False
     if accepted:
@@ -156,19 +157,20 @@ def test_no_random_witness_proves_a_bound_below_the_norm(seed):
     packed = (generator.standard_normal(3) * scale).astype("<f8").tobytes()
     claim = Bound("0", "l2", 5.0 * (1 - 2**-50), int(generator.integers(-3, 4)), packed)
     with ctx.workprec(192), pytest.raises(checker.Rejected, match="not proved"):
-        check_bound(Layer("0", "Linear", {"weight": weight}), claim, "l2")
+        check_bound(matrix_of(weight), claim, "l2", "0")
 
 
 def test_distances_of_rows_in_the_dual_norms():
     rows = np.array([[1.0, 2.0], [4.0, -2.0], [1.0, 2.0]])
-    last = Layer("0", "Linear", {"weight": rows})
+    last = matrix_of(rows)
     for norm, distance in (("l2", 5), ("linf", 7), ("l1", 4)):
-        found = distances_of(last, 3, norm)
+        found = distances_of(last, norm)
         assert [float(v) for v in found[0]] == [0, distance, 0]
         assert found[1][0].contains(distance)
         assert bool(found[0][2] == 0)
-    assert [float(distances_of(None, 2, norm)[0][1]) for norm in ("linf", "l1")] == [2, 1]
-    assert (distances_of(None, 2, "l2")[1][0] ** 2).contains(2)
+    # The rows of a diagonal map: those of diag(3, -4) differ by (3, 4).
+    diagonal = [arb(3), arb(-4)]
+    assert [float(distances_of(diagonal, n)[0][1]) for n in ("l2", "linf", "l1")] == [5, 7, 4]
 
 
 @pytest.mark.parametrize(

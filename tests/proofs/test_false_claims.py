@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from relaxcert import checker
-from relaxcert.checker import network, verification
+from relaxcert.checker import bounds, verification
 from relaxcert.spec import Local, RelaxedTopK, Targeted
 from tests.proofs.made import Artefacts, made, sealed
 
@@ -56,7 +56,7 @@ def with_smaller_bound(artefacts: Artefacts) -> list[dict[str, Any]]:
 
 def test_a_bound_below_the_norm(artefacts, tmp_path):
     assert step_of(artefacts, with_smaller_bound(artefacts), tmp_path) == (
-        "bound of layer 2 (l2)",
+        "bound of layer 4 (l2)",
         None,
     )
 
@@ -67,29 +67,43 @@ def test_a_bound_below_the_row_or_column_sum(norm, tmp_path):
     place = place_of(artefacts, "bound", 1)
     low = artefacts.lines()[place]["bound"] * (1 - 1e-12)
     step, _ = step_of(artefacts, changed(artefacts, place, bound=low), tmp_path)
-    assert step == f"bound of layer 2 ({norm})"
+    assert step == f"bound of layer 4 ({norm})"
 
 
-def test_a_bound_below_one_over_the_smallest_std(artefacts, tmp_path):
+def test_a_bound_that_leaves_out_the_normalisation(artefacts, tmp_path):
+    """The map that ends with layer 2 begins with a division by 0.25."""
     place = place_of(artefacts, "bound")
-    lines = changed(artefacts, place, bound=4.0 * (1 - 2**-52))
-    assert step_of(artefacts, lines, tmp_path)[0] == "bound of layer 0 (l2)"
-    lines = changed(artefacts, place, bound=-4.5)
-    assert step_of(artefacts, lines, tmp_path)[0] == "bound of layer 0 (l2)"
+    line = artefacts.lines()[place]
+    assert line["layer"] == "2"
+    for share in (0.25, 0.999999):
+        scaled = {"bound": line["bound"] * share, "factor": line["factor"]}
+        for fields in (scaled, {**scaled, "factor": None, "exponent": 0}):
+            lines = changed(artefacts, place, **fields)
+            assert step_of(artefacts, lines, tmp_path)[0] == "bound of layer 2 (l2)"
+    lines = changed(artefacts, place, bound=-line["bound"])
+    assert step_of(artefacts, lines, tmp_path)[0] == "bound of layer 2 (l2)"
 
 
 def test_a_bound_that_is_left_out_or_invented(artefacts, tmp_path):
     lines = artefacts.lines()
     del lines[place_of(artefacts, "bound", 1)]
-    assert step_of(artefacts, lines, tmp_path)[0] == "bound of layer 2 (l2)"
+    assert step_of(artefacts, lines, tmp_path)[0] == "bound of layer 4 (l2)"
     lines = changed(artefacts, place_of(artefacts, "bound", 1), norm="l1")
-    assert step_of(artefacts, lines, tmp_path)[0] == "bound of layer 2 (l1)"
+    assert step_of(artefacts, lines, tmp_path)[0] == "bound of layer 4 (l2)"
+    for invented in ({"layer": "6"}, {"layer": "none"}, {"norm": "linf"}):
+        lines = artefacts.lines()
+        place = place_of(artefacts, "bound", 1)
+        lines.insert(place + 1, {**lines[place], **invented})
+        where = {"layer": "4", "norm": "l2", **invented}
+        expected = f"bound of layer {where['layer']} ({where['norm']})"
+        assert step_of(artefacts, lines, tmp_path)[0] == expected
 
 
 @pytest.mark.parametrize("factor", [None, "", "AAAA", "AAAAAAAA8H8="])
 def test_a_witness_that_is_missing_or_no_triangle(artefacts, factor, tmp_path):
-    lines = changed(artefacts, place_of(artefacts, "bound", 1), factor=factor)
-    assert step_of(artefacts, lines, tmp_path)[0] == "bound of layer 2 (l2)"
+    exponent = {} if factor else {"exponent": 0}
+    lines = changed(artefacts, place_of(artefacts, "bound", 1), factor=factor, **exponent)
+    assert step_of(artefacts, lines, tmp_path)[0] == "bound of layer 4 (l2)"
 
 
 def test_margin_radius_and_set(artefacts, tmp_path):
@@ -140,7 +154,7 @@ def test_targets_and_compositions(tmp_path):
     "fields",
     [
         {"level": "D"},
-        {"version": 2},
+        {"version": 1},
         {"format": "other"},
         {"points": 7.0},
         {"points": True},
@@ -183,7 +197,7 @@ def test_a_point_of_another_form_is_unreadable(artefacts, fields, tmp_path):
 
 def test_without_the_check_of_witnesses_a_false_bound_passes(artefacts, tmp_path, monkeypatch):
     lines = with_smaller_bound(artefacts)
-    monkeypatch.setattr(network, "_spectral", lambda layer, bound: True)
+    monkeypatch.setattr(bounds, "_spectral", lambda found, bound, step: True)
     artefacts.check(certificate=sealed(lines, tmp_path / "changed"))
 
 
@@ -206,11 +220,11 @@ def test_without_the_residual_a_wrong_factor_passes(artefacts, tmp_path, monkeyp
     """Only the diagonal of R compared, not the rows: the false witness is not seen."""
     lines = with_smaller_bound(artefacts)
 
-    def diagonal_only(layer, bound):
-        return True if bound.factor else true(layer, bound)
+    def diagonal_only(found, bound, step):
+        return True if bound.factor else true(found, bound, step)
 
-    true = network._spectral
-    monkeypatch.setattr(network, "_spectral", diagonal_only)
+    true = bounds._spectral
+    monkeypatch.setattr(bounds, "_spectral", diagonal_only)
     artefacts.check(certificate=sealed(lines, tmp_path / "changed"))
 
 

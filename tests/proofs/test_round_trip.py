@@ -75,7 +75,7 @@ def test_a_layer_that_is_used_twice_has_two_bounds(tmp_path):
     backbone = nn.Sequential(shared, nn.ReLU(), shared, nn.ReLU(), linear(randn(32, 3, 4)))
     artefacts = made(tmp_path, lambda eps: Local(eps=eps), backbone=backbone)
     layers = [line["layer"] for line in artefacts.lines() if line["kind"] == "bound"]
-    assert layers == ["0", "2", "4"]
+    assert layers == ["0", "2"]  # the last layer is compared row by row
     assert artefacts.check().certified > 0
 
 
