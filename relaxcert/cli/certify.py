@@ -89,8 +89,7 @@ def certify(
     --data points.npz[/bold] (normalised points, five numbers each)
     """
     _check_numbers(scale, require_vra)
-    if attacked and deployed is not None:
-        raise InvalidInput("--attack breaks the real function, not --deployed: leave one out.")
+    _check_deployed(deployed, attacked=attacked, proof=proof is not None)
     loaded = load_net(model, prop, best, device)
     if proof is not None:
         check_provable(loaded.net.backbone)
@@ -135,6 +134,13 @@ def _check_numbers(scale: float, require_vra: float | None) -> None:
         raise InvalidInput(f"--scale {scale} must be finite: give what to divide by, e.g. 255.")
     if require_vra is not None and math.isnan(require_vra):
         raise InvalidInput("--require-vra nan asks for nothing: give a share from 0 to 1.")
+
+
+def _check_deployed(deployed: str | None, *, attacked: bool, proof: bool) -> None:
+    if deployed is not None and attacked:
+        raise InvalidInput("--attack breaks the real function, not --deployed: leave one out.")
+    if deployed is not None and proof:
+        raise InvalidInput("--proof is written for level R: leave --deployed out, or --proof.")
 
 
 def _points(data: str, scale: float, loaded: Model) -> tuple[Tensor, Tensor | None]:

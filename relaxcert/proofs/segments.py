@@ -49,9 +49,11 @@ def check_provable(backbone: nn.Module) -> None:
     """
     for path, layer in _leaves(backbone, ""):
         known = type(layer).__name__ in _KNOWN
-        if not known or getattr(layer, "padding_mode", "zeros") not in ("zeros", "circular"):
+        odd = getattr(layer, "ceil_mode", False) or getattr(layer, "divisor_override", None)
+        padding = getattr(layer, "padding_mode", "zeros")
+        if not known or odd or padding not in ("zeros", "circular"):
             raise UnsupportedLayer(
-                f"backbone.{path} is a {type(layer).__name__}, of which no proof file can speak: "
+                f"backbone.{path} is a {layer!r}, of which no proof file can speak: "
                 f"the independent checker knows Sequential, Residual, Concatenation of "
                 f"{', '.join(_KNOWN)}. Certify without --proof."
             )

@@ -98,6 +98,7 @@ def test_what_cannot_be_read_is_exit_status_2_and_one_paragraph(run, tmp_path):
         ("check", artefacts.certificate, "--model", artefacts.data, *where[2:]),
         ("check", artefacts.certificate, *where[:2], "--data", artefacts.model),
         ("check", artefacts.certificate, *where, "--scale", "inf"),
+        ("certify", artefacts.model, *where[2:], "--proof", "x", "--deployed", "float32"),
     ):
         status, out, error = run(*bad)
         assert (status, out) == (2, ""), bad
