@@ -36,6 +36,7 @@ from relaxcert.lipschitz.forward import (
     first_state,
     logits_of,
     ones_norm,
+    scaled_error,
 )
 from relaxcert.lipschitz.graph import Node
 from relaxcert.lipschitz.materialised import materialised
@@ -171,7 +172,7 @@ def _with_deployment(
     bounds: VerifiedBounds,
     dtype: torch.dtype,
 ) -> Forward:
-    error = centre.error[ball.norm] + reached.error
+    error = centre.error[ball.norm] + scaled_error(reached.error, bounds.norms[ball.norm])
     slack = centre.slack
     if bounds.last is not None:
         slack = slack + _slack(features.value, reached, ball, bounds.last, bounds, dtype)

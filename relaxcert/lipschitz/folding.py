@@ -137,7 +137,7 @@ def is_foldable(graph: Graph) -> bool:
 
     return any(
         node.kind == "sum" or (type(node.layer) in _LINEAR and is_linear(node.operands[0]))
-        for node in graph.body[1:]
+        for node in graph.nodes[1:]
     )
 
 

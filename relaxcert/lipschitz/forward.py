@@ -35,7 +35,7 @@ from relaxcert.lipschitz.directed import (
 from relaxcert.lipschitz.graph import Graph, Node
 from relaxcert.lipschitz.matrix import ORDER
 from relaxcert.lipschitz.registry import Rounding
-from relaxcert.lipschitz.verified import LastLayer, NodeBound, VerifiedBounds
+from relaxcert.lipschitz.verified import LastLayer, NodeBound, NormBounds, VerifiedBounds
 from relaxcert.spec.ball import Norm
 
 # Above float32's and float64's unit together: a float32 margin that is positive then implies that
@@ -50,7 +50,8 @@ class Forward:
     Attributes:
         logits: (batch, classes), as computed, in the dtype of the network that ran.
         slack: (batch, classes), rounding of each logit by the last layer.
-        error: per norm, (batch,), bound of ||computed h - exact h|| before the last layer.
+        error: per norm, (batch,), bound of ||computed h - exact h|| before the last layer, times
+            the error scale of the bounds: error * D_ji is how far it may move f_j - f_i.
     """
 
     logits: Tensor
@@ -118,7 +119,15 @@ def logits_of(features: NodeState, graph: Graph, bounds: VerifiedBounds) -> Forw
         return Forward(features.value, slack, features.error)
     logits = graph.last.run([features.value])
     with torch.no_grad():
-        return Forward(logits, _slack(features.value, bounds.last), features.error)
+        error = {
+            norm: scaled_error(found, bounds.norms[norm]) for norm, found in features.error.items()
+        }
+        return Forward(logits, _slack(features.value, bounds.last), error)
+
+
+def scaled_error(error: Tensor, proved: NormBounds) -> Tensor:
+    """The error of h in units of the D of ``proved``, so that error * D_ji covers f_j - f_i."""
+    return error if proved.error_scale == 1.0 else error * proved.error_scale * INFLATE
 
 
 def after(node: Node, operands: list[NodeState], proved: dict[Norm, NodeBound]) -> NodeState:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from relaxcert.errors import InvalidInput, UnsupportedLayer, UnsupportedPrecision
 from relaxcert.lipschitz.arithmetic import check_arithmetic
 from relaxcert.lipschitz.directed import UNIT, multiply_up
+from relaxcert.lipschitz.folded_pairs import folded_distances
 from relaxcert.lipschitz.folding import Folding, is_foldable
 from relaxcert.lipschitz.graph import Graph
 from relaxcert.lipschitz.materialised import materialised
@@ -53,14 +54,17 @@ class NormBounds:
         rows: one row a layer; the last layer's row is informative where ``pairs`` replaces it.
         body: one entry a node of ``Graph.body``, the input first.
         product: upper bound P of the constant of the body, x -> h.
-        distances: D[j, i], upper bound of the constant of h -> f_j - f_i, float64.
-            K_ji = P D_ji (paper, section 5.1).
+        distances: D[j, i], float64: P D_ji is an upper bound of the constant of x -> f_j - f_i,
+            K_ji (paper, section 5.1).
+        error_scale: error_scale D_ji is one of the constant of h -> f_j - f_i, by which errors of
+            h grow; above 1 where linear layers before the last one are folded into D.
     """
 
     rows: tuple[LayerBound, ...]
     body: tuple[NodeBound, ...]
     product: float
     distances: Pairs
+    error_scale: float = 1.0
 
     @property
     def pairs(self) -> Tensor:
@@ -251,12 +255,17 @@ def _in_norm(
         if node.kind != "input"
     ]
     product = body[graph.features].total
+    distances, scale = _distances(graph, norm, num_classes, device), 1.0
+    if graph.last is not None and isinstance(distances, TablePairs):
+        table, scale = folded_distances(folding, norm, body, distances.table.cpu())
+        distances = TablePairs(table.to(device))
     if graph.last is not None and graph.last.rule is not None:
         last: Bound = graph.last.rule.verified(graph.last.layer, norm)
-        method = f"{last.method}; certificates use per-pair row distances"
+        folded = " through the linear layers before it" if scale > 1.0 else ""
+        method = f"{last.method}; certificates use per-pair row distances{folded}"
         total = multiply_up(product, last.value)
         rows.append(LayerBound(graph.last.name, "Linear", norm, last.value, method, True, total))
-    return NormBounds(tuple(rows), body, product, _distances(graph, norm, num_classes, device))
+    return NormBounds(tuple(rows), body, product, distances, scale)
 
 
 def _distances(graph: Graph, norm: Norm, num_classes: int, device: torch.device) -> Pairs:

@@ -60,7 +60,9 @@ class OnnxLinks:
             raise InvalidInput("the Lipschitz bound is infinite: nothing could ever be certified.")
         error = written.error.get(ball.norm)
         nothing = write.constant(torch.zeros(1, 1, dtype=torch.float64))
-        self.centre = nothing if error is None else self._times(error, _ANOTHER_PROOF)
+        self.centre = (
+            nothing if error is None else self._times(error, _ANOTHER_PROOF * proved.error_scale)
+        )
         self.distance = write.op("Add", self.centre, write.double(reach))
         slack = write.double(0.0) if written.slack is None else written.slack
         self.low = write.op("Sub", wide, slack)
