@@ -119,7 +119,7 @@ def logits_of(features: NodeState, graph: Graph, bounds: VerifiedBounds) -> Forw
         return Forward(features.value, slack, features.error)
     logits = graph.last.run([features.value])
     with torch.no_grad():
-        error = {
+        error: dict[Norm, Tensor] = {
             norm: scaled_error(found, bounds.norms[norm]) for norm, found in features.error.items()
         }
         return Forward(logits, _slack(features.value, bounds.last), error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -127,25 +128,28 @@ class AveragePoolRule(ShapedRule):
         return bound_of(self.map_of(layer), norm, tight=self.tight)
 
     def estimate(self, layer: nn.Module, norm: Norm, iterate: Tensor | None) -> tuple[float, None]:
-        """linf: 1; l1: the windows that share an input over their size; l2: root of the product.
+        """linf: 1; l1: the windows that share an input over their size; l2: the norm itself.
 
-        Exact where windows do not overlap, else a little high in l2. Plain arithmetic, so that it
-        may be compiled. (A divisor of the layer's own counts in place of the size.)
+        The map is a product of one sum of windows a dimension, so its l2 norm is the product of
+        theirs. No weights, so plain numbers. (A divisor of the layer's own counts in place of the
+        size.)
         """
-        kernel, stride, divisor = self.windows_of(layer)
-        rows = math.prod(kernel) / divisor
+        kernel, stride, padding, divisor = self.windows_of(layer)
+        if norm == "l2":
+            dims = zip(self.size_for(layer), kernel, stride, padding, strict=True)
+            return math.prod([_norm_of_windows(*dim) for dim in dims]) / divisor, None
         shared = math.prod([-(-k // s) for k, s in zip(kernel, stride, strict=True)])
-        columns = shared / divisor
-        return {"linf": rows, "l1": columns, "l2": math.sqrt(rows * columns)}[norm], None
+        return (math.prod(kernel) if norm == "linf" else shared) / divisor, None
 
-    def windows_of(self, layer: Any) -> tuple[Shape, Shape, int]:
-        """Kernel and stride of each dimension, and by what a sum is divided."""
+    def windows_of(self, layer: Any) -> tuple[Shape, Shape, Shape, int]:
+        """Kernel, stride and padding of each dimension, and by what a sum is divided."""
         dims = dimensions_of(layer)
-        kernel, stride = (
+        kernel, stride, padding = (
             (value,) * dims if isinstance(value, int) else tuple(value)
-            for value in (layer.kernel_size, layer.stride)
+            for value in (layer.kernel_size, layer.stride, layer.padding)
         )
-        return kernel, stride, getattr(layer, "divisor_override", None) or math.prod(kernel)
+        divisor = getattr(layer, "divisor_override", None) or math.prod(kernel)
+        return kernel, stride, padding, divisor
 
     def rounding(self, layer: nn.Module, norm: Norm) -> Rounding:
         """One sum of k numbers and one division."""
@@ -164,12 +168,12 @@ class AdaptiveAveragePoolRule(AveragePoolRule):
     def map_of(self, layer: Any) -> Convolution:
         """Windows of input / output positions, one after another."""
         size = self.size_for(layer)
-        kernel, _, _ = self.windows_of(layer)
+        kernel = self.windows_of(layer)[0]
         pool = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}[len(size)]
         return Convolution.of(pool(kernel, kernel), size)  # pyright: ignore[reportArgumentType]
 
-    def windows_of(self, layer: Any) -> tuple[Shape, Shape, int]:
-        """Kernel and stride are input / output positions."""
+    def windows_of(self, layer: Any) -> tuple[Shape, Shape, Shape, int]:
+        """Kernel and stride are input / output positions; no padding."""
         size = self.size_for(layer)
         wanted: Any = layer.output_size
         listed: list[Any] = [wanted] * len(size) if isinstance(wanted, int) else list(wanted)
@@ -180,7 +184,22 @@ class AdaptiveAveragePoolRule(AveragePoolRule):
                 "output size that divides the input's, such as 1."
             )
         kernel = tuple(n // o for n, o in zip(size, outputs, strict=True))
-        return kernel, kernel, math.prod(kernel)
+        return kernel, kernel, (0,) * len(kernel), math.prod(kernel)
+
+
+# In compiled code a number that is found once a compilation.
+@torch.compiler.assume_constant_result
+def _norm_of_windows(size: int, kernel: int, stride: int, padding: int) -> float:
+    """Spectral norm of the sums over the windows of a line."""
+    return _singular_value(size, kernel, stride, padding)
+
+
+@functools.lru_cache(1024)
+def _singular_value(size: int, kernel: int, stride: int, padding: int) -> float:
+    starts = torch.arange((size + 2 * padding - kernel) // stride + 1) * stride - padding
+    places = torch.arange(size)
+    inside = (places >= starts[:, None]) & (places < starts[:, None] + kernel)
+    return float(torch.linalg.matrix_norm(inside.double(), 2))
 
 
 def bound_of(conv: Convolution, norm: Norm, *, tight: bool) -> Bound:

@@ -58,7 +58,7 @@ def average_pool(layer: Any, site: Site) -> str:
     """The sum of each window over its size, or over a divisor of the layer's own."""
     rule = AveragePoolRule(site.before)
     windows = Windows.of(rule.map_of(layer))
-    divisor = rule.windows_of(layer)[2]
+    divisor = rule.windows_of(layer)[3]
     if site.guarded or divisor != math.prod(windows.kernel):
         return _averages(site, windows, divisor)
     return _plain_average(site, windows)
