@@ -41,7 +41,7 @@ def trades(
     """
     _check_temperature(temperature)
     logits, bottom = (outputs / temperature).tensor_split((outputs.shape[1] - 1,), dim=1)
-    divergence = F.softplus(bottom[:, 0] - torch.logsumexp(logits, dim=1))
+    divergence = _softplus(bottom[:, 0] - torch.logsumexp(logits, dim=1))
     return F.cross_entropy(logits, labels) + weight * divergence.mean()
 
 
@@ -68,10 +68,15 @@ def certified_set(
         ranking_weight: of the cross-entropy, >= 0.
     """
     _check_temperature(temperature)
-    loss = F.softplus(-margins / temperature).mean()
+    loss = _softplus(-margins / temperature).mean()
     if ranking_weight == 0.0:
         return loss
     return loss + ranking_weight * F.cross_entropy(logits / temperature, labels)
+
+
+def _softplus(values: Tensor) -> Tensor:
+    """log(1 + exp(x)); torch's own is x itself above 20, a step of 2e-9."""
+    return -F.logsigmoid(-values)
 
 
 def _check_temperature(temperature: float) -> None:
