@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import threading
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
@@ -61,20 +62,51 @@ def conventional_products(device: torch.device) -> Generator[None]:
 
     Turns off what may use Winograd or Fourier transforms or fewer bits: autocast, cuDNN on GPUs,
     NNPACK and oneDNN on CPUs. Convolutions are then unfolded and multiplied as matrices, which is
-    slower. (For float64 on the CPU torch does so anyway.) Settings of the whole process; not for
-    several threads at once.
+    slower. (For float64 on the CPU torch does so anyway.) Except autocast these are settings of the
+    whole process: they stay off until the last of all threads that are inside has left, and other
+    threads compute more slowly meanwhile.
     """
-    with ExitStack() as off:
-        off.enter_context(without_autocast(device))
-        if device.type == "cuda":
-            off.enter_context(torch.backends.cudnn.flags(enabled=False, allow_tf32=False))
-        if torch.backends.mkldnn.is_available():
-            # Not torch.backends.mkldnn.flags, which also sets TF32 and warns about it.
-            off.callback(torch._C._set_mkldnn_enabled, torch._C._get_mkldnn_enabled())  # pyright: ignore
-            torch._C._set_mkldnn_enabled(False)  # pyright: ignore
-        if torch.backends.nnpack.is_available():
-            off.enter_context(torch.backends.nnpack.flags(enabled=False))
+    with without_autocast(device), _OFF["cuda" if device.type == "cuda" else "cpu"]:
         yield
+
+
+class _Off:
+    """Settings of the process that are off while at least one thread is inside."""
+
+    def __init__(self, turn_off: Callable[[ExitStack], None]) -> None:
+        self.turn_off = turn_off
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.restore = ExitStack()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.inside == 0:
+                self.turn_off(self.restore)
+            self.inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                self.restore.close()
+
+
+def _turn_off_on_cpu(restore: ExitStack) -> None:
+    if torch.backends.mkldnn.is_available():
+        # Not torch.backends.mkldnn.flags, which also sets TF32 and warns about it.
+        restore.callback(torch._C._set_mkldnn_enabled, torch._C._get_mkldnn_enabled())  # pyright: ignore
+        torch._C._set_mkldnn_enabled(False)  # pyright: ignore
+    if torch.backends.nnpack.is_available():
+        restore.enter_context(torch.backends.nnpack.flags(enabled=False))
+
+
+def _turn_off_on_cuda(restore: ExitStack) -> None:
+    restore.enter_context(_OFF["cpu"])
+    restore.enter_context(torch.backends.cudnn.flags(enabled=False, allow_tf32=False))
+
+
+_OFF = {"cpu": _Off(_turn_off_on_cpu), "cuda": _Off(_turn_off_on_cuda)}
 
 
 def convolutions_are_conventional(device: torch.device, dtype: torch.dtype) -> bool:
