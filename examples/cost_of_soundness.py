@@ -18,7 +18,6 @@ from relaxcert import GloRoNet, RelaxedTopK, fit
 from relaxcert.data import landsat
 from relaxcert.data.landsat import Split
 from relaxcert.heads.links import EstimatedLinks
-from relaxcert.lipschitz import supported
 from relaxcert.nn import MinMax, dense
 from relaxcert.training.recipe import Optimisation, load_recipe
 
@@ -108,14 +107,12 @@ def networks() -> dict[str, tuple[nn.Module, Optimisation]]:
     # Patches turned and mirrored as rows of numbers; images would be turned in another way.
     images = plain.model_copy(update={"augmentation": "none"})
     torch.manual_seed(0)
-    found: dict[str, tuple[nn.Module, Optimisation]] = {
+    return {
         "3 x 64 MinMax, orthogonal": (recipe.architecture.build(36, 6), recipe.optimisation),
         "3 x 64 MinMax, plain": (dense(36, [64, 64, 64], 6), plain),
         "3 x 128 MinMax, plain": (dense(36, [128, 128, 128], 6), plain),
+        "2 x 32 convolutional, plain": (convolutional(), images),
     }
-    if nn.Conv2d in supported():
-        found["2 x 32 convolutional, plain"] = (convolutional(), images)
-    return found
 
 
 def convolutional() -> nn.Module:

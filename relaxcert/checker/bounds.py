@@ -5,12 +5,13 @@ A map is a diagonal (a list of balls) or a matrix.
 
 from __future__ import annotations
 
+import base64
 from functools import reduce
 
 import numpy as np
 from flint import arb, arb_mat
 
-from relaxcert.checker.certificate import Bound
+from relaxcert.checker.certificate import Fields
 from relaxcert.checker.layers import MOST_ENTRIES, Affine, Vector
 from relaxcert.checker.model import Array
 from relaxcert.checker.outcome import Rejected, Unreadable
@@ -79,20 +80,22 @@ def vector_norm(parts: Vector, norm: str) -> arb:
     return sum((part * part for part in parts), arb(0)).sqrt()
 
 
-def check_bound(found: arb_mat, bound: Bound | None, norm: str, path: str) -> arb:
+def check_bound(found: arb_mat, bound: Fields | None, norm: str, path: str) -> arb:
     """``bound`` as a number that is at least the map's norm; raises Rejected."""
     step = f"bound of layer {path} ({norm})"
     if bound is None:
         raise Rejected(step, "there is none.")
-    if bound.factor is not None and norm != "l2":
+    if not abs(bound["exponent"]) < (1 if bound["factor"] is None else 2**12):
+        raise Rejected(step, f"exponent {bound['exponent']} is out of range.")
+    if bound["factor"] is not None and norm != "l2":
         raise Rejected(step, "it has a witness, which nothing here needs.")
-    value = arb(bound.value)
+    value = arb(bound["bound"])
     if norm == "l2":
         proved = _spectral(found, bound, step)
     else:
         proved = value >= _largest_sum(found if norm == "linf" else found.transpose())
-    if not proved or bound.value < 0.0:
-        raise Rejected(step, f"{bound.value!r} is not proved by its witness.")
+    if not proved or bound["bound"] < 0.0:
+        raise Rejected(step, f"{bound['bound']!r} is not proved by its witness.")
     return value
 
 
@@ -100,30 +103,33 @@ def _largest_sum(matrix: arb_mat) -> arb:
     return vector_norm([vector_norm(row, "l1") for row in matrix.tolist()], "linf")
 
 
-def _spectral(found: arb_mat, bound: Bound, step: str) -> bool:
+def _spectral(found: arb_mat, bound: Fields, step: str) -> bool:
     """Whether b >= ||W||_2 is proved: by L, or without one by ||W||_F or sqrt(||W||_1 ||W||_inf).
 
     R = b^2 I - W^T W - L L^T, with each r_ii >= sum of |r_ij| over j != i: R is positive
     semi-definite (Gershgorin), and L L^T is for any L, so b^2 I - W^T W is.
     """
-    square = arb(bound.value) ** 2
-    if bound.factor is None:
+    square = arb(bound["bound"]) ** 2
+    if bound["factor"] is None:
         frobenius = sum((entry * entry for entry in found.entries()), arb(0))
         sums = _largest_sum(found) * _largest_sum(found.transpose())
         return bool(square >= frobenius) or bool(square >= sums)
     tall = found if found.nrows() >= found.ncols() else found.transpose()
-    lower = matrix_of(_unpacked(bound.factor, tall.ncols(), step))
+    lower = matrix_of(_unpacked(bound["factor"], tall.ncols(), step))
     rest = tall.transpose() * tall
-    rest = (rest + lower * lower.transpose() * arb(2) ** (2 * bound.exponent)).tolist()
+    rest = (rest + lower * lower.transpose() * arb(2) ** (2 * bound["exponent"])).tolist()
     return all(
         square - row[i] >= sum((abs(entry) for j, entry in enumerate(row) if j != i), arb(0))
         for i, row in enumerate(rest)
     )
 
 
-def _unpacked(factor: bytes, side: int, step: str) -> Array:
-    """The rows of a lower triangle, one after the other, float64 little-endian."""
-    packed = np.frombuffer(factor, "<f8") if len(factor) % 8 == 0 else np.empty(0)
+def _unpacked(factor: str, side: int, step: str) -> Array:
+    """The rows of a lower triangle, one after the other, float64 little-endian, base64."""
+    try:
+        packed = np.frombuffer(base64.b64decode(factor, validate=True), "<f8")
+    except ValueError:
+        packed = np.empty(0)
     if len(packed) != side * (side + 1) // 2 or not np.isfinite(packed).all():
         raise Rejected(step, f"its witness is no {side} x {side} triangle.")
     lower = np.zeros((side, side))

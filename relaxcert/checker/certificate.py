@@ -11,11 +11,10 @@ Every line must be the canonical JSON of its value (sorted keys, no spaces, ASCI
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,44 +23,38 @@ from relaxcert.checker.outcome import Rejected, Unreadable
 
 LIMIT = 2**30  # bytes of a file that are read into memory
 NORMS = ("l2", "linf", "l1")
-_HEX = frozenset("0123456789abcdef")
-_LENGTHS = ("k", "strictest_k")
-_SETS = ("set", "strictest_set")
+Fields = dict[str, Any]
 
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """``bound`` >= induced norm of the layer; for l2 with L * 2^exponent, packed by rows."""
-
-    layer: str
-    norm: str
-    value: float
-    exponent: int
-    factor: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What is claimed of one point; ``prefixes`` are (k, members) with k None if not claimed."""
-
-    index: int
-    input: str
-    margin: float
-    radius: float | None
-    prefixes: tuple[tuple[int | None, tuple[int, ...] | None], ...]
+# What a field may be: a type, a text of a pattern, a list of integers, or one of several values
+# and types.
+_HASH = re.compile(r"[0-9a-f]{64}\Z")
+_HEADER: Fields = {
+    "kind": ("header",), "format": ("relaxcert-certificate",), "version": (2,), "level": ("R",),
+    "property": dict, "digest": _HASH, "weights": _HASH, "inputs": _HASH,
+    "points": int, "certified": int,
+}  # fmt: skip
+_BOUND: Fields = {
+    "kind": ("bound",), "layer": str, "norm": NORMS, "bound": float, "exponent": int,
+    "factor": (str, None),
+}  # fmt: skip
+_POINT: Fields = {
+    "kind": ("point",), "index": int, "input": _HASH, "margin": float,
+    "radius": (float, "inf", None), "k": (int, None), "set": ([int], None),
+    "strictest_k": (int, None), "strictest_set": ([int], None),
+}  # fmt: skip
+_END: Fields = {"kind": ("end",), "sha256": _HASH}
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate whose form is right; nothing in it is believed yet."""
+    """A certificate whose form is right; nothing in it is believed yet.
 
-    property: Any
-    digest: str
-    weights: str
-    inputs: str
-    points: int
-    bounds: dict[tuple[str, str], Bound]
-    claims: tuple[Claim, ...]
+    ``bounds`` by norm and layer; header, bounds and points as in the file.
+    """
+
+    header: Fields
+    bounds: dict[tuple[str, str], Fields]
+    points: list[Fields]
 
 
 def canonical(value: object) -> str:
@@ -94,103 +87,51 @@ def parse_certificate(content: bytes, path: Path) -> Certificate:
     lines = content.splitlines(keepends=True)
     if len(lines) < 2:
         raise Unreadable(f"{path}: not a certificate, or cut off.")
-    end = _fields(path, len(lines), lines[-1], {"kind": str, "sha256": str})
-    if end["kind"] != "end":
-        raise Unreadable(f"{path}: the last line is not the seal: the file was cut off.")
+    end = _fields(f"{path}: the last line", lines[-1], _END)
     if end["sha256"] != hashlib.sha256(b"".join(lines[:-1])).hexdigest():
         raise Rejected("seal", "the file was changed after it was written.")
-    header = _header(path, lines[0])
-    bounds: dict[tuple[str, str], Bound] = {}
-    claims: list[Claim] = []
+    header = _fields(f"{path}: line 1", lines[0], _HEADER)
+    bounds, points, last = dict[tuple[str, str], Fields](), list[Fields](), -1
     for number, line in enumerate(lines[1:-1], 2):
-        if line.startswith(b'{"bound":') and not claims:
-            bound = _bound(path, number, line)
-            if (bound.norm, bound.layer) in bounds:
-                raise Unreadable(f"{path}: line {number}: a second bound of one layer.")
-            bounds[bound.norm, bound.layer] = bound
+        where = f"{path}: line {number}"
+        if line.startswith(b'{"bound":') and not points:
+            bound = _fields(where, line, _BOUND)
+            if bounds.setdefault((bound["norm"], bound["layer"]), bound) is not bound:
+                raise Unreadable(f"{where}: a second bound of one layer.")
         else:
-            claims.append(_claim(path, number, line))
-            if claims[-1].index <= (claims[-2].index if len(claims) > 1 else -1):
-                raise Unreadable(f"{path}: line {number}: points are not in ascending order.")
-    if header["certified"] != len(claims) or (claims and claims[-1].index >= header["points"]):
+            points.append(_fields(where, line, _POINT))
+            if not last < points[-1]["index"] < header["points"]:
+                raise Unreadable(f"{where}: points are not in ascending order, or too many.")
+            last = points[-1]["index"]
+    if header["certified"] != len(points):
         raise Unreadable(f"{path}: the header's counts and the lines of the points disagree.")
-    return Certificate(
-        header["property"],
-        header["digest"],
-        header["weights"],
-        header["inputs"],
-        header["points"],
-        bounds,
-        tuple(claims),
-    )
+    return Certificate(header, bounds, points)
 
 
-def _header(path: Path, line: bytes) -> dict[str, Any]:
-    texts = dict.fromkeys(("kind", "format", "level", "digest", "weights", "inputs"), str)
-    header = _fields(
-        path, 1, line, {**texts, "property": dict, "version": int, "points": int, "certified": int}
-    )
-    known = ("header", "relaxcert-certificate", 2, "R")
-    found = tuple(header[name] for name in ("kind", "format", "version", "level"))
-    if found != known:
-        raise Unreadable(f"{path}: header {found}, expected {known}; this checker reads no other.")
-    for name in ("digest", "weights", "inputs"):
-        _check_hash(path, 1, header[name])
-    return header
-
-
-def _bound(path: Path, number: int, line: bytes) -> Bound:
-    kinds: dict[str, Any] = {"kind": str, "layer": str, "norm": str, "bound": float}
-    data = _fields(path, number, line, {**kinds, "exponent": int, "factor": (str, type(None))})
-    if data["kind"] != "bound" or data["norm"] not in NORMS or not abs(data["exponent"]) < 2**12:
-        raise Unreadable(f"{path}: line {number}: not a bound that this checker knows.")
-    try:
-        text = data["factor"]
-        factor = None if text is None else base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Unreadable(f"{path}: line {number}: factor is not base64.") from error
-    if factor is None and data["exponent"] != 0:
-        raise Unreadable(f"{path}: line {number}: an exponent without a factor.")
-    return Bound(data["layer"], data["norm"], data["bound"], data["exponent"], factor)
-
-
-def _claim(path: Path, number: int, line: bytes) -> Claim:
-    kinds: dict[str, Any] = {"kind": str, "index": int, "input": str, "margin": float}
-    kinds["radius"] = (float, str, type(None))
-    kinds |= dict.fromkeys(_LENGTHS, (int, type(None))) | dict.fromkeys(_SETS, (list, type(None)))
-    data = _fields(path, number, line, kinds)
-    members = [data[name] for name in _SETS]
-    whole = all(type(label) is int for labels in members for label in labels or ())
-    radius = math.inf if data["radius"] == "inf" else data["radius"]
-    if data["kind"] != "point" or data["index"] < 0 or isinstance(radius, str) or not whole:
-        raise Unreadable(f"{path}: line {number}: not a point.")
-    _check_hash(path, number, data["input"])
-    lengths = (data[name] for name in _LENGTHS)
-    sets = (None if labels is None else tuple(labels) for labels in members)
-    prefixes = tuple(zip(lengths, sets, strict=True))
-    return Claim(data["index"], data["input"], data["margin"], radius, prefixes)
-
-
-def _check_hash(path: Path, number: int, text: str) -> None:
-    if len(text) != 64 or not _HEX.issuperset(text):
-        raise Unreadable(f"{path}: line {number}: {text[:80]!r} is not a SHA-256.")
-
-
-def _fields(path: Path, number: int, line: bytes, kinds: dict[str, Any]) -> dict[str, Any]:
+def _fields(where: str, line: bytes, known: Fields) -> Fields:
     """A line as a table with exactly these fields of exactly these types, canonically written."""
-    where = f"{path}: line {number}"
     try:
         data = json.loads(line.decode("ascii"))
         if canonical(data) + "\n" != line.decode("ascii"):
             raise Unreadable(f"{where}: not canonical JSON.")
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"{where}: not JSON ({error}).") from error
-    if not isinstance(data, dict) or data.keys() != kinds.keys():
-        raise Unreadable(f"{where}: expected the fields {', '.join(kinds)}.")
-    for name, kind in kinds.items():
-        # Exact types: True is no number; json gives NaN and Infinity where others refuse.
-        if type(data[name]) not in (kind if isinstance(kind, tuple) else (kind,)) or (
-            isinstance(data[name], float) and not math.isfinite(data[name])
-        ):
+    if not isinstance(data, dict) or data.keys() != known.keys():
+        raise Unreadable(f"{where}: expected the fields {', '.join(known)}.")
+    for name, wanted in known.items():
+        if not _is(data[name], wanted):
             raise Unreadable(f"{where}: field {name} is {str(data[name])[:80]!r}.")
     return data
+
+
+def _is(value: Any, wanted: Any) -> bool:
+    """Exact types: True is no number; json gives NaN and Infinity where others refuse."""
+    if isinstance(wanted, tuple):
+        return any(_is(value, one) for one in wanted)
+    if isinstance(wanted, re.Pattern):
+        return isinstance(value, str) and wanted.match(value) is not None
+    if isinstance(wanted, list):
+        return isinstance(value, list) and all(type(item) is int for item in value)
+    if isinstance(wanted, type):
+        return type(value) is wanted and (wanted is not float or math.isfinite(value))
+    return type(value) is type(wanted) and value == wanted

@@ -23,7 +23,7 @@ from relaxcert.checker.bounds import (
     stacked,
     vector_norm,
 )
-from relaxcert.checker.certificate import Bound
+from relaxcert.checker.certificate import Fields
 from relaxcert.checker.layers import KINDS, Affine, Bent, Layer, Shape, Vector
 from relaxcert.checker.model import Array
 from relaxcert.checker.outcome import Rejected, Unreadable
@@ -150,7 +150,7 @@ class _Part:
 
 
 def reaches_of(
-    steps: Sequence[Step], bounds: Mapping[tuple[str, str], Bound], norms: Iterable[str], size: int
+    steps: Sequence[Step], bounds: Mapping[tuple[str, str], Fields], norms: Iterable[str], size: int
 ) -> dict[str, Reach]:
     """Re-prove how far the logits move, in every norm, from the bounds and their witnesses.
 
@@ -195,7 +195,7 @@ def _speed_after(
     step: Step,
     operands: Sequence[_Part],
     norm: str,
-    bounds: Mapping[tuple[str, str], Bound],
+    bounds: Mapping[tuple[str, str], Fields],
     known: dict[str, arb],
 ) -> arb:
     """How fast a step's value moves, from how fast its operands do."""

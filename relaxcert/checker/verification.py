@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from flint import arb, ctx, fmpq
 
-from relaxcert.checker.certificate import Certificate, Claim, canonical
+from relaxcert.checker.certificate import Certificate, Fields, canonical
 from relaxcert.checker.model import Array, Model
 from relaxcert.checker.network import Reach, logits_of, reaches_of, steps_of
 from relaxcert.checker.outcome import Accepted, Rejected
@@ -54,77 +54,85 @@ def check_certificate(
         Rejected: names the first wrong step, and the point.
         Unreadable: the network or property is beyond this checker, or the data do not fit.
     """
+    header, prop = certificate.header, certificate.header["property"]
     _check_identity(certificate, model, inputs, digest or model.digest)
     with ctx.workprec(PRECISION):
         steps, classes = steps_of(model.architecture, model.tensors, inputs.shape[1:])
-        check_property(certificate.property, classes)
-        norms, size = norms_of(certificate.property), math.prod(inputs.shape[1:])
+        check_property(prop, classes)
+        norms, size = norms_of(prop), math.prod(inputs.shape[1:])
         reaches = reaches_of(steps, certificate.bounds, norms, size)
-        for start in range(0, len(certificate.claims), BATCH):
-            claims = certificate.claims[start : start + BATCH]
-            rows = logits_of(steps, inputs[[claim.index for claim in claims]])
+        for start in range(0, len(certificate.points), BATCH):
+            claims = certificate.points[start : start + BATCH]
+            rows = logits_of(steps, inputs[[claim["index"] for claim in claims]])
             for claim, logits in zip(claims, rows, strict=True):
-                _check_claim(claim, certificate.property, logits, reaches)
+                _check_claim(claim, prop, logits, reaches)
             if progress is not None:
                 progress(len(claims))
     return Accepted(
-        certificate.points,
-        len(certificate.claims),
-        canonical(certificate.property),
-        certificate.digest,
-        certificate.weights,
+        header["points"],
+        len(certificate.points),
+        canonical(prop),
+        header["digest"],
+        header["weights"],
     )
 
 
 def _check_identity(certificate: Certificate, model: Model, inputs: Array, digest: str) -> None:
     """The certificate speaks of this property, these weights and these points."""
-    if digest_of(certificate.property) != certificate.digest:
+    header = certificate.header
+    if digest_of(header["property"]) != header["digest"]:
         raise Rejected("property", "it does not match its digest.")
-    if certificate.digest != digest:
-        raise Rejected("property", f"its digest is {certificate.digest}, expected {digest}.")
-    if certificate.weights != model.weights:
+    if header["digest"] != digest:
+        raise Rejected("property", f"its digest is {header['digest']}, expected {digest}.")
+    if header["weights"] != model.weights:
         raise Rejected("weights", "the model's weights or layers are not those of the certificate.")
     if not bool(np.isfinite(inputs).all()):
         raise Rejected("inputs", "they hold NaN or infinite values.")
     hashes = hashes_of(inputs)
-    for claim in certificate.claims:
-        if claim.index < len(inputs) and hashes[claim.index].hex() != claim.input:
-            raise Rejected("input", "not the point that was certified.", claim.index)
+    for claim in certificate.points:
+        if claim["index"] < len(hashes) and hashes[claim["index"]].hex() != claim["input"]:
+            raise Rejected("input", "not the point that was certified.", claim["index"])
     everything = hashlib.sha256(b"".join(hashes)).hexdigest()
-    if len(inputs) != certificate.points or everything != certificate.inputs:
+    if len(inputs) != header["points"] or everything != header["inputs"]:
         raise Rejected(
             "inputs", "not the points of the certificate: another file, part, order or scale."
         )
 
 
-def _check_claim(claim: Claim, prop: Any, logits: Sequence[arb], reaches: dict[str, Reach]) -> None:
-    link = _links(logits, reaches)
+def _check_claim(
+    claim: Fields, prop: Any, logits: Sequence[arb], reaches: dict[str, Reach]
+) -> None:
+    link, margin, radius = _links(logits, reaches), claim["margin"], claim["radius"]
     found = evaluate(prop, logits, link, None)
-    if not (claim.margin > 0 and found.margin >= arb(claim.margin)):
+    if not (margin > 0 and found.margin >= arb(margin)):
         proved = float(found.margin)
-        raise Rejected("margin", f"{claim.margin!r} claimed, {proved!r} proved.", claim.index)
-    if claim.radius is not None:
-        radius = claim.radius if math.isinf(claim.radius) else Fraction(claim.radius)
-        if not (radius >= 0 and evaluate(prop, logits, link, radius).margin > 0):
-            raise Rejected("radius", f"{claim.radius!r} is not proved.", claim.index)
+        raise Rejected("margin", f"{margin!r} claimed, {proved!r} proved.", claim["index"])
+    if radius is not None:
+        ball = math.inf if radius == "inf" else Fraction(radius)
+        if not (ball >= 0 and evaluate(prop, logits, link, ball).margin > 0):
+            raise Rejected("radius", f"{radius!r} is not proved.", claim["index"])
     elif len(reaches) == 1:
-        raise Rejected("radius", "there is none.", claim.index)
-    _check_prefixes(claim, prop, found)
+        raise Rejected("radius", "there is none.", claim["index"])
+    wrong = _wrong_sets(claim, prop, found)
+    if wrong is not None:
+        raise Rejected("set", wrong, claim["index"])
 
 
-def _check_prefixes(claim: Claim, prop: Any, found: Finding) -> None:
-    lengths = [-1 if k is None else k for k, _ in claim.prefixes]
+def _wrong_sets(claim: Fields, prop: Any, found: Finding) -> str | None:
+    """What is not proved of the two sets, the loosest and the strictest."""
+    stated = [(claim["k"], claim["set"]), (claim["strictest_k"], claim["strictest_set"])]
     if prop["kind"] in ("all", "any"):
-        if any(k is not None or members is not None for k, members in claim.prefixes):
-            raise Rejected("set", "a composition of properties has no single set.", claim.index)
-        return
+        whole = all(k is None and members is None for k, members in stated)
+        return None if whole else "a composition of properties has no single set."
+    lengths = [-1 if k is None else k for k, _ in stated]
     single = prop["kind"] != "targeted" and prop.get("quantifier") != "pointwise"
     if (single and 0 in lengths) or lengths[0] < lengths[1]:
-        raise Rejected("set", f"lengths {lengths} are not possible.", claim.index)
-    for k, (_, members) in zip(lengths, claim.prefixes, strict=True):
+        return f"lengths {lengths} are not possible."
+    for k, members in stated:
         expected = found.prefixes.get(k, frozenset() if k == 0 else None)
-        if expected is None or members is None or sorted(expected) != list(members):
-            raise Rejected("set", f"k={k} with {list(members or ())} is not proved.", claim.index)
+        if expected is None or sorted(expected) != members:
+            return f"k={k} with {members} is not proved."
+    return None
 
 
 def _links(logits: Sequence[arb], reaches: dict[str, Reach]) -> Link:

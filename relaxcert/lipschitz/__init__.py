@@ -9,6 +9,7 @@ from relaxcert.lipschitz import (
     rules_normalisation,
     rules_pooling,
     rules_scaling,
+    rules_upsampling,
 )
 from relaxcert.lipschitz.arithmetic import conventional_products
 from relaxcert.lipschitz.materialised import materialised
@@ -46,4 +47,5 @@ RULE_MODULES = (
     rules_normalisation,
     rules_pooling,
     rules_scaling,
+    rules_upsampling,
 )

@@ -3,7 +3,7 @@
 An elementwise function with |f'| <= c is c-Lipschitz in every norm.
 
 Rounding of the transcendental ones rests on an assumption that IEEE-754 does not give: torch's
-exp, tanh, erf, log1p, sin and cos are within 16 units in the last place of the true value (vector
+exp, expm1, tanh, erf, log1p, sin and cos are within 16 units in the last place of the truth (vector
 libraries state 1 to 4; tests compare with mpmath). Numbers below 2^-125 may be lost (an exp that
 overflows in float32 makes a sigmoid of 1e-39 zero), for which ``absolute`` pays.
 """
@@ -47,12 +47,14 @@ _KINDS: dict[type[nn.Module], Smooth] = {
     nn.Tanh: Smooth(1.0, _RELATIVE),
     nn.Sigmoid: Smooth(0.25, _RELATIVE),
     nn.SiLU: Smooth(SILU_CONSTANT, _TO_INPUT),
+    # x / (1 + |x|): a sum and a division, each relative to its result.
+    nn.Softsign: Smooth(1.0, Rounding(operations=4, output_gain=1.0)),
 }
 
 
-@rule(nn.Tanh, nn.Sigmoid, nn.SiLU)
+@rule(nn.Tanh, nn.Sigmoid, nn.SiLU, nn.Softsign)
 class SmoothRule(Rule[nn.Module]):
-    """tanh: 1; sigmoid: 1/4; SiLU: its largest slope, at x = 2.3994."""
+    """tanh, softsign: 1, at 0; sigmoid: 1/4; SiLU: its largest slope, at x = 2.3994."""
 
     def known(self, layer: nn.Module) -> Smooth:
         """The constants of this very layer."""
@@ -99,6 +101,30 @@ class SoftplusRule(SmoothRule):
             operations=8 * ULPS, input_gain=1.0, output_gain=2.0, absolute=missed + _LOST
         )
         return Smooth(1.0, rounding)
+
+
+@rule(nn.ELU)
+class ELURule(SmoothRule):
+    """max(x, 0) + a (exp(min(x, 0)) - 1): max(1, |a|), by expm1."""
+
+    def known(self, layer: nn.Module) -> Smooth:
+        """The result is relative to itself: one library function and one product."""
+        slope = abs(float(getattr(layer, "alpha", 1.0)))
+        if not (slope == 0.0 or 1.0 / _MODERATE <= slope <= _MODERATE):
+            raise UnsupportedLayer(f"{layer!r}: alpha must be 0 or of a size from 2^-100 to 2^100.")
+        return Smooth(max(1.0, slope), _RELATIVE)
+
+
+@rule(nn.Hardtanh)
+class HardtanhRule(SmoothRule):
+    """min(max(x, low), high): 1. float32 rounds the two numbers first."""
+
+    def known(self, layer: nn.Module) -> Smooth:
+        """Where one of the two counts, the result is within its rounding."""
+        low, high = float(getattr(layer, "min_val", 0)), float(getattr(layer, "max_val", 0))
+        if not -_MODERATE <= low < high <= _MODERATE:
+            raise UnsupportedLayer(f"{layer!r}: expected min_val < max_val, up to 2^100 in size.")
+        return Smooth(1.0, Rounding(operations=2, output_gain=1.0, absolute=_LOST))
 
 
 @rule(nn.LeakyReLU)

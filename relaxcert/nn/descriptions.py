@@ -69,6 +69,15 @@ def _integer(value: Any) -> int:
     return value
 
 
+def _scales(value: Any) -> Any:
+    """A positive number, or a tuple of such: what is made of an input is as much larger."""
+    if isinstance(value, list):
+        return tuple(_scales(scale) for scale in value)  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(value, float) or not 0 < value <= 16:
+        raise ValueError(f"{value!r} is no scale up to 16")
+    return value
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{value!r} is not true or false")
@@ -205,11 +214,14 @@ _LIST = [
         lambda layer: {"order": list(layer.order)},
         lambda fields, shapes: Permute(*_sizes(fields["order"])),
     ),
+    _with(nn.Upsample, scale_factor=_scales, mode=str),
     _with(nn.Dropout, p=float),
     _with(nn.Dropout1d, p=float),
     _with(nn.Dropout2d, p=float),
     _with(nn.Dropout3d, p=float),
     _with(nn.LeakyReLU, negative_slope=float),
+    _with(nn.ELU, alpha=float),
+    _with(nn.Hardtanh, min_val=float, max_val=float),
     _with(nn.Softplus, beta=float, threshold=float),
     _with(nn.GELU, approximate=str),
     _with(nn.PixelUnshuffle, downscale_factor=_integer),
@@ -217,7 +229,7 @@ _LIST = [
     _with(GroupSort, size=_integer),
     _with(Scale, factor=float),
     *(_plain(k) for k in (nn.ReLU, nn.ReLU6, MinMax, Abs, nn.Identity, InvertibleDownsampling)),
-    *(_plain(k) for k in (nn.Tanh, nn.Sigmoid, nn.SiLU)),
+    *(_plain(k) for k in (nn.Tanh, nn.Sigmoid, nn.SiLU, nn.Softsign)),
     *(_batch_norm(k) for k in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)),
     *(_convolution(k) for k in (nn.Conv1d, nn.Conv2d, nn.Conv3d)),
     *(

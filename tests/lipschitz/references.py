@@ -188,6 +188,8 @@ SLOPES: dict[type[nn.Module], Callable[[nn.Module], mpmath.mpf]] = {
     nn.GELU: lambda layer: GELU if layer.approximate == "none" else GELU_TANH,
     nn.Softplus: lambda layer: mpmath.mpf(1),  # the limit of the slopes
     nn.LeakyReLU: _leaky,
+    nn.Softsign: lambda layer: mpmath.mpf(1),
+    nn.ELU: lambda layer: to_mpmath(max(Fraction(1), abs(Fraction(layer.alpha)))),  # at 0
 }
 
 

@@ -119,6 +119,8 @@ SMOOTH = {
     "silu": (nn.SiLU(), lambda x: x / (1 + mpmath.exp(-x))),
     "gelu": (nn.GELU(), lambda x: x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2),
     "gelu tanh": (nn.GELU("tanh"), FUNCTIONS["gelu tanh"][1]),
+    "softsign": (nn.Softsign(), lambda x: x / (1 + abs(x))),
+    "elu": (nn.ELU(1.7), lambda x: x if x > 0 else mpmath.mpf(1.7) * mpmath.expm1(x)),
     "softplus": (nn.Softplus(), lambda x: mpmath.log1p(mpmath.exp(x))),
     "softplus 3": (nn.Softplus(3, 15), lambda x: mpmath.log1p(mpmath.exp(3 * x)) / 3),
 }

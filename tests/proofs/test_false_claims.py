@@ -221,7 +221,7 @@ def test_without_the_residual_a_wrong_factor_passes(artefacts, tmp_path, monkeyp
     lines = with_smaller_bound(artefacts)
 
     def diagonal_only(found, bound, step):
-        return True if bound.factor else true(found, bound, step)
+        return True if bound["factor"] else true(found, bound, step)
 
     true = bounds._spectral
     monkeypatch.setattr(bounds, "_spectral", diagonal_only)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from relaxcert.lipschitz import Bound, registry, supported
+from relaxcert.lipschitz import Bound, registry
 from relaxcert.lipschitz.convolution import Convolution, spectral_norm
 from tests.lipschitz.exact import Vector, affine, at_least_spectral_norm, exact, exact_vector
 from tests.networks import linear
@@ -23,10 +23,6 @@ from tests.soundness.exactly import (
     sound_and_not_vacuous,
 )
 
-needs_rules = pytest.mark.skipif(
-    not {nn.Conv1d, nn.MaxPool1d} <= set(supported()),
-    reason="needs rules for convolutions and pooling",
-)
 WINDOW = 3
 KERNEL = (0.0, 1.0, -1.0)  # y_q = x_q - x_(q+1), with a zero beyond the end
 SIZE = 3
@@ -88,7 +84,6 @@ def overlapping_windows() -> Refutation:
     return Refutation(backbone, point, other, step, function)
 
 
-@needs_rules
 def test_case_10_overlapping_max_pooling():
     case = overlapping_windows()
     claimed = naive.local_radius(case.backbone, case.point, naive.power_method(50))
@@ -96,7 +91,6 @@ def test_case_10_overlapping_max_pooling():
     assert sound_and_not_vacuous(case) == []
 
 
-@needs_rules
 def test_pooling_as_a_non_expansive_layer_would_be_found(monkeypatch):
     monkeypatch.setitem(registry._RULES, nn.MaxPool1d, registry._RULES[nn.ReLU])
     assert len(sound_and_not_vacuous(overlapping_windows())) == 2
@@ -121,7 +115,6 @@ def convolution_then_linear() -> Refutation:
     return Refutation(backbone, point[None], other, eps, function)
 
 
-@needs_rules
 def test_case_11_through_a_network():
     case = convolution_then_linear()
     with torch.no_grad():
@@ -131,7 +124,6 @@ def test_case_11_through_a_network():
     assert sound_and_not_vacuous(case) == []
 
 
-@needs_rules
 def test_a_circle_as_long_as_the_input_would_be_found(monkeypatch):
     class Circular(type(registry._RULES[nn.Conv1d])):
         def verified(self, layer, norm):
