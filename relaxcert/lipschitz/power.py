@@ -58,7 +58,9 @@ def safe_norm(vector: Tensor) -> Tensor:
 
 
 def unit_vector(vector: Tensor) -> Tensor:
-    """vector / ||vector||; 0 stays 0; any shape."""
+    """vector / ||vector||; 0 stays 0; any shape, also an empty one."""
+    if vector.numel() == 0:  # of an empty layer, which is refused where its bound is proved
+        return vector
     largest = vector.abs().amax()
     scaled = vector / torch.where(largest > 0, largest, torch.ones_like(largest))
     norm = scaled.square().sum().sqrt()
