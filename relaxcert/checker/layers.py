@@ -186,9 +186,9 @@ def _adaptive(layer: Layer) -> tuple[Action, Shape]:
 
 
 def _averaged(layer: Layer, windows: Array, shape: Shape) -> tuple[Action, Shape]:
-    taps = windows.shape[1]
-    blocks = np.eye(shape[0])[:, :, None].repeat(taps, 2)
-    return Affine(layer.matrix(windows, blocks), [1 / arb(taps)] * math.prod(shape)), shape
+    taps, channels = windows.shape[1], shape[0]
+    matrix = layer.matrix(windows, np.ones((channels, 1, taps)), groups=channels)
+    return Affine(matrix, [1 / arb(taps)] * math.prod(shape)), shape
 
 
 def _maximum(layer: Layer) -> tuple[Action, Shape]:

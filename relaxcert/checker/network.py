@@ -48,6 +48,8 @@ def steps_of(architecture: Any, tensors: dict[str, Array], shape: Shape) -> tupl
         Unreadable: layers that are not known, that do not fit each other or the points, or too
             large matrices; tensors that are missing or left over.
     """
+    if not shape:
+        raise Unreadable("the data hold one number a point, expected (points, ...).")
     unused, steps = dict(tensors), list[Step]()
     _, shape = _add(architecture, "", (0, shape), unused, steps, 0)
     if unused:
@@ -143,6 +145,7 @@ class _Part:
     ``speed``: per norm, how fast the anchor moves.
     """
 
+    place: int
     path: str
     map: Map
     anchor: int
@@ -163,19 +166,20 @@ def reaches_of(
         norms: that the property uses.
         size: of the input.
     """
-    known = {norm: dict[str, arb]() for norm in norms}
-    parts = [_Part("", [arb(1)] * size, 0, dict.fromkeys(known, arb(1)))]
+    known = {norm: dict[int, arb]() for norm in norms}
+    parts = [_Part(0, "", [arb(1)] * size, 0, dict.fromkeys(known, arb(1)))]
     for number, step in enumerate(steps, 1):
         operands = [parts[place] for place in step.operands]
         first = operands[0]
         linear = _linear(step, operands)
         if linear is not None:
-            parts.append(_Part(step.path, linear, first.anchor, first.speed))
+            parts.append(_Part(number, step.path, linear, first.anchor, first.speed))
         else:
             speeds = {n: _speed_after(step, operands, n, bounds, known[n]) for n in known}
-            parts.append(_Part(step.path, [arb(1)] * step.size, number, speeds))
+            parts.append(_Part(number, step.path, [arb(1)] * step.size, number, speeds))
+    used = {(norm, parts[place].path) for norm, found in known.items() for place in found}
     for norm, path in bounds:
-        if norm not in known or path not in known[norm]:
+        if (norm, path) not in used:
             raise Rejected(f"bound of layer {path} ({norm})", "no such map or norm has a bound.")
     last = parts[-1]
     return {norm: Reach(last.speed[norm], distances_of(last.map, norm)) for norm in known}
@@ -196,7 +200,7 @@ def _speed_after(
     operands: Sequence[_Part],
     norm: str,
     bounds: Mapping[tuple[str, str], Fields],
-    known: dict[str, arb],
+    known: dict[int, arb],
 ) -> arb:
     """How fast a step's value moves, from how fast its operands do."""
     speeds = Vector()
@@ -204,10 +208,11 @@ def _speed_after(
         if isinstance(part.map, list):
             speeds.append(part.speed[norm] * vector_norm(part.map, "linf"))
             continue
-        if part.path not in known:
+        # By place, for nothing forbids two layers of one path.
+        if part.place not in known:
             bound = bounds.get((norm, part.path))
-            known[part.path] = check_bound(part.map, bound, norm, part.path)
-        speeds.append(part.speed[norm] * known[part.path])
+            known[part.place] = check_bound(part.map, bound, norm, part.path)
+        speeds.append(part.speed[norm] * known[part.place])
     if isinstance(step.action, Bent):
         return speeds[0] * getattr(step.action, norm)
     return sum(speeds, arb(0)) if step.action == "sum" else vector_norm(speeds, norm)

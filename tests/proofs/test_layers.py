@@ -13,7 +13,7 @@ from torch import nn
 from relaxcert import checker
 from relaxcert.checker import layers as checkers_layers
 from relaxcert.checker.layers import KINDS
-from relaxcert.checker.network import logits_of, steps_of
+from relaxcert.checker.network import logits_of, reaches_of, steps_of
 from relaxcert.errors import UnsupportedLayer
 from relaxcert.nn.architecture import describe
 from relaxcert.nn.blocks import Concatenation, Residual
@@ -198,3 +198,29 @@ def test_writer_and_checker_have_the_same_limit():
 def test_the_writer_refuses_what_the_checker_does_not_know(layer):
     with pytest.raises(UnsupportedLayer, match="no proof file can speak"):
         check_provable(nn.Sequential(nn.Identity(), layer))
+
+
+def test_two_layers_of_one_path_do_not_share_a_bound():
+    """Names with dots, which relaxcert never writes: the second map is 5 times the first."""
+    pool = describe(nn.AvgPool1d(1))
+    layers = {
+        "x": {"kind": "Sequential", "children": {"y": pool}},
+        "1": describe(nn.ReLU()),
+        "2": describe(nn.Conv1d(1, 1, 1, bias=False)),
+        "x.y": pool,
+        "4": describe(nn.ReLU()),
+        "5": describe(nn.Flatten()),
+    }
+    described = json.loads(json.dumps({"kind": "Sequential", "children": layers}))
+    steps, _ = steps_of(described, {"2.weight": np.full((1, 1, 1), 5.0)}, (1, 3))
+    bounds = {("l2", "x.y"): {"bound": 1.0, "exponent": 0, "factor": None}}
+    with ctx.workprec(192), pytest.raises(checker.Rejected, match=r"1\.0 is not proved"):
+        reaches_of(steps, bounds, ["l2"], 3)
+    bounds["l2", "x.y"]["bound"] = 5.0
+    with ctx.workprec(192):
+        assert float(reaches_of(steps, bounds, ["l2"], 3)["l2"].product) == 25.0
+
+
+def test_points_without_a_shape_are_refused():
+    with pytest.raises(checker.Unreadable, match="one number a point"):
+        steps_of(*as_data(nn.Linear(4, 3)), ())
