@@ -21,6 +21,7 @@ from relaxcert.spec import parse_document
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
+SHELLS = ("console", "bash", "sh")
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 
 
@@ -30,9 +31,9 @@ def blocks(path: Path, *languages: str) -> list[str]:
     ]
 
 
-def commands(path: Path) -> list[str]:
-    """The ``$ relaxcert`` lines of a document, but those that take long."""
-    lines = "\n".join(blocks(path, "console", "bash", "sh")).replace("\\\n", " ").splitlines()
+def commands(block: str) -> list[str]:
+    """The ``$ relaxcert`` lines of a block, but those that take long."""
+    lines = block.replace("\\\n", " ").splitlines()
     found = [line.removeprefix("$").split("#")[0].strip() for line in lines]
     found = [line for line in found if line.startswith("relaxcert ")]
     return [line for line in found if "demo" not in line and "make" not in line]
@@ -41,34 +42,36 @@ def commands(path: Path) -> list[str]:
 def test_the_readme_has_code_and_commands():
     readme = ROOT / "README.md"
     assert blocks(readme, "python")
-    assert commands(readme)
+    assert commands("\n".join(blocks(readme, *SHELLS)))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_the_python_of_a_document_runs(path, tmp_path, monkeypatch):
-    """In order, in one namespace, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {"__name__": "document"}
-    for number, block in enumerate(blocks(path, "python")):
-        where = f"{path.name}, python block {number}"
-        exec(compile(block, where, "exec", dont_inherit=True), namespace)
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_the_commands_of_a_document_run(path, tmp_path, monkeypatch, capsys):
-    """In order, in one empty folder: later ones use what earlier ones wrote."""
+def test_the_code_and_the_commands_of_a_document_run(path, tmp_path, monkeypatch, capsys):
+    """In order, in one namespace and one empty folder: later ones use what earlier ones wrote."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("warnings.showwarning", None)  # main() replaces it; put it back after
-    for command in commands(path):
-        monkeypatch.setattr(sys, "argv", shlex.split(command))
-        status = 0
-        try:
-            main()
-        except SystemExit as exit_:
-            status = exit_.code
-        captured = capsys.readouterr()
-        assert not status, f"{command}: {captured.err}"
-        assert captured.out.strip(), command
+    namespace: dict[str, object] = {"__name__": "document"}
+    for number, (language, body) in enumerate(FENCE.findall(path.read_text("utf-8"))):
+        if language == "python":
+            # Without this file's own "from __future__ import annotations".
+            code = compile(body, f"{path.name}, block {number}", "exec", dont_inherit=True)
+            exec(code, namespace)
+        if language in SHELLS:
+            for command in commands(body):
+                run_command(command, monkeypatch, capsys)
+
+
+def run_command(command: str, monkeypatch, capsys) -> None:
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    status = 0
+    try:
+        main()
+    except SystemExit as exit_:
+        status = exit_.code
+    captured = capsys.readouterr()
+    assert not status, f"{command}: {captured.err}"
+    assert captured.out.strip(), command
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
