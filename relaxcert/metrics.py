@@ -13,9 +13,11 @@ from torch import Tensor
 
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.certificates import Certificates
+from relaxcert.lipschitz.directed import fraction_down
 from relaxcert.spec.affinity import AffinitySets
 from relaxcert.spec.prefix import PrefixProperty
 from relaxcert.spec.property import Conjunction, Property
+from relaxcert.spec.targeted import Targeted
 
 
 class _Share(torchmetrics.Metric):
@@ -60,6 +62,37 @@ def certified_and_correct(certificates: Certificates, labels: Tensor) -> Tensor:
         return parts.all(0) if isinstance(certificates.prop, Conjunction) else parts.any(0)
     member = certificates.sets.gather(1, labels[:, None])[:, 0]
     return certificates.certified & member
+
+
+def label_radius(certificates: Certificates, labels: Tensor) -> Tensor:
+    """The largest radius up to which each point counts for the VRA; (batch,) float64.
+
+    So the share of points whose radius is at least eps is the VRA of the same property at eps, for
+    every eps: the whole curve from one certification. 0: the point counts nowhere; NaN: no radius
+    is known (compositions over different norms). At level D no more than the certified eps.
+    """
+    _check_labels(labels, certificates.sets.shape)
+    if certificates.parts:
+        radii = torch.stack([label_radius(part, labels) for part in certificates.parts])
+        joined = radii.amin(0) if isinstance(certificates.prop, Conjunction) else radii.amax(0)
+        return joined.where(~certificates.radius.isnan(), torch.nan)
+    prop, logits = certificates.prop, certificates.logits
+    if certificates.prefix_radii is not None:
+        # F^k holds the label if fewer than k classes score higher; a tie across k proves nothing.
+        higher = (logits > logits.gather(1, labels[:, None])).sum(1, keepdim=True)
+        lengths = torch.arange(certificates.prefix_radii.shape[1], device=logits.device)
+        radius = certificates.prefix_radii.masked_fill(lengths < higher, 0.0).amax(1)
+    elif isinstance(prop, Targeted):
+        allowed = torch.zeros(logits.shape[1], logits.shape[1], dtype=torch.bool)
+        for label, members in enumerate(prop.allowed):
+            allowed[label, list(members)] = True
+        may = allowed.to(logits.device)[certificates.prediction, labels]
+        radius = certificates.radius.where(may, 0.0)
+    else:
+        return torch.full_like(certificates.radius, torch.nan)
+    # Also where a solver certified, or where the last bits of the two proofs differ.
+    proved = radius.clamp(min=fraction_down(prop.balls[0].eps))
+    return torch.where(certified_and_correct(certificates, labels), proved, radius)
 
 
 class AttackedRobustAccuracy(_Share):

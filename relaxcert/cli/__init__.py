@@ -28,6 +28,7 @@ from relaxcert.cli import (
     export,
     models,
     properties,
+    report,
     train,
     vnnlib,
 )
@@ -59,6 +60,7 @@ app.command("bounds")(bounds.bounds)
 app.command("export")(export.export)
 app.command("crosscheck")(crosscheck.crosscheck_command)
 app.command("doctor")(doctor.doctor)
+app.command("report")(report.report)
 app.add_typer(properties.app, name="properties")
 app.add_typer(vnnlib.app, name="vnnlib")
 app.add_typer(data.app, name="data")

@@ -28,6 +28,7 @@ from relaxcert.cli.common import (
     property_in_words,
     prove,
     table,
+    this_command,
 )
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.certificates import Certificates, concatenate
@@ -35,6 +36,7 @@ from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import Model
 from relaxcert.metrics import clean_accuracy_name
 from relaxcert.proofs import check_provable, write_proof
+from relaxcert.report.provenance import made_from
 from relaxcert.report.verdicts import summary_of, to_json, write_verdicts
 from relaxcert.training.evaluation import Figures, figures_of
 from relaxcert.training.progress import bar
@@ -107,6 +109,8 @@ def certify(
         figures,
         bounds=loaded.net.lipschitz.table(),
         class_names=loaded.class_names,
+        labels=labels,
+        **made_from(inputs, command=this_command(), model=model, notes=loaded.notes),
         model=str(model),
         data=data,
         scale=scale,

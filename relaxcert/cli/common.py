@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +62,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 class NotMet(Exception):
     """A requirement that the user asked to be checked does not hold: exit status 1."""
+
+
+def this_command() -> list[str]:
+    """The words of this call, as a person would write them."""
+    return ["relaxcert", *sys.argv[1:]]
 
 
 def console() -> Console:

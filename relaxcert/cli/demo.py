@@ -13,7 +13,16 @@ import typer
 from rich.console import Console
 
 from relaxcert.attacks import attack
-from relaxcert.cli.common import EMBEDDED, Device, Json, Seed, console, device_of, table
+from relaxcert.cli.common import (
+    EMBEDDED,
+    Device,
+    Json,
+    Seed,
+    console,
+    device_of,
+    table,
+    this_command,
+)
 from relaxcert.cli.train import network_of
 from relaxcert.data.landsat import Split
 from relaxcert.errors import InvalidInput
@@ -23,7 +32,8 @@ from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import save_model
 from relaxcert.metrics import clean_accuracy_name
 from relaxcert.report import plots
-from relaxcert.report.verdicts import summary_of, to_json, write_verdicts
+from relaxcert.report.provenance import made_from
+from relaxcert.report.verdicts import ATTACK, summary_of, to_json, write_verdicts
 from relaxcert.training.evaluation import Figures, evaluate
 from relaxcert.training.loop import fit
 from relaxcert.training.recipe import Recipe, load_recipe
@@ -224,19 +234,39 @@ def _attack_summary(results: Sequence[_Result]) -> str:
 def _write(result: _Result, test: Split, out: Path, data: str) -> None:
     names = test.class_names
     notes = {"recipe": result.recipe.name, "seed": str(result.seed)}
-    save_model(
-        result.net, out / f"{result.recipe.name}.safetensors", class_names=names, notes=notes
-    )
+    model = out / f"{result.recipe.name}.safetensors"
+    save_model(result.net, model, class_names=names, notes=notes)
     summary = summary_of(
         result.certificates,
         result.figures,
         bounds=result.net.lipschitz.table(),
         class_names=names,
+        labels=test.labels,
+        **made_from(test.inputs, command=this_command(), model=model, notes=notes),
+        model=str(model),
         recipe=result.recipe.name,
         seed=result.seed,
         data=f"{data}:test",
     )
-    write_verdicts(out / result.recipe.name, result.certificates, test.labels, summary)
+    folder = out / result.recipe.name
+    write_verdicts(folder, result.certificates, test.labels, summary)
+    if result.attacked:
+        write_text(folder / ATTACK, to_json(_attack_of(result), indent=2) + "\n")
+
+
+def _attack_of(result: _Result) -> dict[str, Any]:
+    """What ``relaxcert attack`` would say."""
+    certificates, broken = result.certificates, result.broken_certificates
+    return {
+        "digest": certificates.digest,
+        "weights_sha256": certificates.fingerprint,
+        "points": len(certificates),
+        "certified": int(certificates.certified.sum()),
+        "broken": broken + result.falsified_rejections,
+        "open": result.rejected - result.falsified_rejections,
+        "certified_and_broken": broken,
+        "vra": result.figures.vra,
+    }
 
 
 def _draw(results: Sequence[_Result], test: Split, path: Path, unit: str) -> None:

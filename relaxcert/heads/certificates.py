@@ -42,6 +42,9 @@ class Certificates:
         parts: for a composition, the certificates of its parts, by the head alone.
         escalated: (batch,) bool, the points that were certified by ``solver`` and not by the head;
             None if no solver was asked.
+        prefix_radii: (batch, K) float64, for k = 1..K the largest radius at which the head proves
+            F^k unchanged; 0 where it proves nothing or k may not serve. None unless a prefix
+            property.
     """
 
     certified: Tensor
@@ -60,6 +63,7 @@ class Certificates:
     parts: tuple[Certificates, ...] = ()
     escalated: Tensor | None = None
     solver: str = ""
+    prefix_radii: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.certified)
@@ -94,7 +98,7 @@ class Certificates:
             self.radius.tolist(),
         )
         engines = None if self.escalated is None else self.engine
-        members = [torch.nonzero(row).flatten().tolist() for row in self.sets.cpu()]
+        members, strictest_members = _members(self.sets), _members(self.strictest_sets)
         for index, verdict in enumerate(self.verdict):
             prediction, k, strictest, margin, radius = (column[index] for column in columns)
             yield {
@@ -104,6 +108,7 @@ class Certificates:
                 "k": k,
                 "strictest_k": strictest,
                 "set": members[index],
+                "strictest_set": strictest_members[index],
                 "margin": margin,
                 "radius": radius,
                 **({} if engines is None else {"engine": engines[index]}),
@@ -132,6 +137,11 @@ def concatenate(batches: Sequence[Certificates]) -> Certificates:
         concatenate([batch.parts[i] for batch in batches]) for i in range(len(first.parts))
     )
     return replace(first, **tensors, parts=parts)
+
+
+def _members(sets: Tensor) -> list[list[int]]:
+    """The classes of each row of a mask."""
+    return [torch.nonzero(row).flatten().tolist() for row in sets.cpu()]
 
 
 def _reason(finite: bool, margin: float) -> str:

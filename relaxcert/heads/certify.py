@@ -79,10 +79,12 @@ def certificates_of(
 def _at_level_d(certificates: Certificates, deployed: torch.dtype) -> Certificates:
     """Say so, and limit the radius: rounding was bounded on the ball of eps and not beyond."""
     limit = min(fraction_down(ball.eps) for ball in certificates.prop.balls)
+    prefix_radii = certificates.prefix_radii
     return replace(
         certificates,
         level=f"D({str(deployed).removeprefix('torch.')})",
         radius=certificates.radius.clamp(max=limit),
+        prefix_radii=None if prefix_radii is None else prefix_radii.clamp(max=limit),
         parts=tuple(_at_level_d(part, deployed) for part in certificates.parts),
     )
 
@@ -108,6 +110,9 @@ def assemble(
         # Both are proofs; the last bits of their rounding differ.
         proved = radius.clamp(min=fraction_down(prop.balls[0].eps))
         radius = torch.where(certified, proved, radius)
+    prefix_radii = outcome.prefix_radii
+    if prefix_radii is not None:
+        prefix_radii = prefix_radii.clamp(min=0.0).where(finite[:, None], 0.0)
     parts = tuple(
         assemble(part, logits, finite, part_property, fingerprint)
         for part, part_property in zip(
@@ -128,4 +133,5 @@ def assemble(
         digest=digest(prop),
         fingerprint=fingerprint,
         parts=parts,
+        prefix_radii=prefix_radii,
     )

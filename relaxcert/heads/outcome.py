@@ -38,6 +38,8 @@ class Outcome(Margin):
         strictest_sets: (batch, classes), likewise for the strictest.
         radius: (batch,), the largest proved radius, where the links tell radii.
         parts: the outcomes of the parts of a composition.
+        prefix_radii: (batch, K), likewise for each F^k by itself; not positive where k may not
+            serve. Prefix properties only.
     """
 
     loosest: Tensor
@@ -46,6 +48,7 @@ class Outcome(Margin):
     strictest_sets: Tensor
     parts: tuple[Outcome, ...] = ()
     radius: Tensor | None = None
+    prefix_radii: Tensor | None = None
 
 
 class Head(nn.Module):

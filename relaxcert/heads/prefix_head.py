@@ -71,10 +71,11 @@ class PrefixHead(Head):
         found = self._search(links, top)
         found_margin = self._margin(links, top, found)
         loosest, strictest = _longest_and_shortest(found.uniform > 0)
-        radius = None
+        radius = prefix_radii = None
         if isinstance(links, ProvedLinks) and links.product is not None:
             ranked = RadiusLinks(links, links.product).ranked(top)
-            radius = self._combine(ranked, found.admissible, found.unbroken).overall.amax(1)
+            reached = self._combine(ranked, found.admissible, found.unbroken)
+            radius, prefix_radii = reached.overall.amax(1), reached.uniform
         return Outcome(
             margin=found_margin.margin,
             fallback=found_margin.fallback,
@@ -83,6 +84,7 @@ class PrefixHead(Head):
             sets=_first(top, loosest, logits),
             strictest_sets=_first(top, strictest, logits),
             radius=radius,
+            prefix_radii=prefix_radii,
         )
 
     def margin(self, logits: Tensor, links_in: LinksIn) -> Margin:

@@ -6,6 +6,8 @@ import json
 import math
 import platform
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,13 @@ from torch import Tensor
 from relaxcert.files import write_text
 from relaxcert.heads.certificates import Certificates
 from relaxcert.lipschitz.verified import LayerBound
-from relaxcert.metrics import clean_accuracy_name
+from relaxcert.metrics import certified_and_correct, clean_accuracy_name, label_radius
+from relaxcert.report.by_class import constant_answers, figures_by_class
 from relaxcert.spec.canonical import canonical_json
 from relaxcert.training.evaluation import Figures
 
 POINTS, SUMMARY = "verdicts.jsonl", "summary.json"
+ATTACK = "attack.json"  # beside them, where the points were attacked
 
 
 def to_json(value: object, *, indent: int | None = None) -> str:
@@ -38,10 +42,33 @@ def _plain(value: object) -> Any:
 
 
 def point_lines(certificates: Certificates, labels: Tensor | None) -> Iterator[str]:
-    """One JSON line a point: index, label if known, verdict, k, set, margin, radius."""
-    for index, record in enumerate(certificates.records()):
-        known = {} if labels is None else {"label": int(labels[index])}
-        yield to_json({"index": index, **known, **record})
+    """One JSON line a point: index, verdict, k, sets, margin, radius; and if the label is known:
+
+    ``label``; ``label_rank``, 1 for the highest logit, None where logits are not finite;
+    ``counts``, whether it counts for the VRA; ``label_radius``, the largest eps at which it does.
+    """
+    known: Iterator[dict[str, Any]] = repeat({}) if labels is None else _known(certificates, labels)
+    for index, (record, more) in enumerate(zip(certificates.records(), known, strict=False)):
+        yield to_json({"index": index, **more, **record})
+
+
+def _known(certificates: Certificates, labels: Tensor) -> Iterator[dict[str, Any]]:
+    target, logits = labels.to(certificates.logits.device), certificates.logits
+    higher = (logits > logits.gather(1, target[:, None])).sum(1)
+    columns = (
+        target.tolist(),
+        (higher + 1).tolist(),
+        logits.isfinite().all(1).tolist(),
+        certified_and_correct(certificates, target).tolist(),
+        label_radius(certificates, target).tolist(),
+    )
+    for label, rank, finite, counts, radius in zip(*columns, strict=True):
+        yield {
+            "label": label,
+            "label_rank": rank if finite else None,
+            "counts": counts,
+            "label_radius": radius,
+        }
 
 
 def summary_of(
@@ -50,9 +77,19 @@ def summary_of(
     *,
     bounds: Sequence[LayerBound],
     class_names: Sequence[str] | None,
+    labels: Tensor | None = None,
     **more: object,
 ) -> dict[str, Any]:
-    """What was proved, of which weights, with which figures, by which versions."""
+    """What was proved, of which weights, with which figures, by which versions.
+
+    Args:
+        certificates: of all points.
+        figures: counted over them, if there are labels.
+        bounds: of the network's layers.
+        class_names: one a class, or None.
+        labels: (points,); adds the figures class by class, and what constant answers would score.
+        more: what else the file shall say, such as :func:`relaxcert.report.provenance.made_from`.
+    """
     from relaxcert import __version__
 
     certified = certificates.certified
@@ -65,6 +102,8 @@ def summary_of(
         "certified": int(certified.sum()),
         "rejection_rate": float((~certified).double().mean()) if len(certified) else math.nan,
         "figures": None if figures is None else figures.as_dict(),
+        **_by_class(certificates, labels, class_names),
+        "num_classes": certificates.logits.shape[1],
         "clean_accuracy_is": clean_accuracy_name(certificates.prop),
         "certified_by_k": _counts(certificates.k[certified]),
         "class_names": None if class_names is None else list(class_names),
@@ -84,6 +123,18 @@ def summary_of(
             "python": platform.python_version(),
         },
         **more,
+    }
+
+
+def _by_class(
+    certificates: Certificates, labels: Tensor | None, class_names: Sequence[str] | None
+) -> dict[str, Any]:
+    if labels is None:
+        return {}
+    classes = certificates.logits.shape[1]
+    return {
+        "by_class": [asdict(row) for row in figures_by_class(certificates, labels, class_names)],
+        "constant_answers": constant_answers(labels.cpu(), certificates.prop, classes),
     }
 
 

@@ -93,7 +93,9 @@ def light_grid(ax: Axes, axis: str = "both") -> None:
 
 
 def short_names(names: Sequence[str], *, width: int = 14, lines: int = 3) -> list[str]:
-    """Class names wrapped at ``width`` letters, at most ``lines`` lines each."""
-    return [
-        "\n".join(textwrap.wrap(name, width, max_lines=lines, placeholder="…")) for name in names
-    ]
+    """Class names wrapped at ``width`` letters, at most ``lines`` lines each; no mathematics."""
+    from matplotlib import rcParams
+
+    dollar = r"\$" if rcParams["text.parse_math"] else "$"
+    wrapped = [textwrap.wrap(name, width, max_lines=lines, placeholder="…") for name in names]
+    return ["\n".join(rows).replace("$", dollar) for rows in wrapped]

@@ -128,6 +128,9 @@ def _arcs(ax: Axes, sets: Sets, places: Sequence[int], angles: Tensor) -> float:
         count = max(8, round(abs(ends[1] - ends[0]) / 0.04))
         turns = [ends[0] + (ends[1] - ends[0]) * i / count for i in range(count + 1)]
         lines.append([(radius * math.cos(turn), radius * math.sin(turn)) for turn in turns])
+        if span[1] - span[0] + 1 == len(members):
+            continue
+        # The arc passes others: ticks tell whose it is.
         for label in members:
             x, y = float(angles[label].cos()), float(angles[label].sin())
             ticks.append([(x * (radius - 0.02), y * (radius - 0.02)), (x * radius, y * radius)])
