@@ -29,7 +29,7 @@ from relaxcert.cli.common import (
     table,
 )
 from relaxcert.errors import InvalidInput
-from relaxcert.files import write_atomically
+from relaxcert.files import write_atomically, write_text
 from relaxcert.heads.certificates import Certificates
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.metrics import AttackedRobustAccuracy, VerifiedRobustAccuracy
@@ -63,6 +63,9 @@ def attack_command(
     out: Annotated[
         Path | None, typer.Option(help="A .npz for the witnesses of the broken points.")
     ] = None,
+    summary_out: Annotated[
+        Path | None, typer.Option("--summary", help="A .json for the counts, which a report shows.")
+    ] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -87,6 +90,8 @@ def attack_command(
     summary = _summary(net, batches, time.perf_counter() - started)
     if out is not None:
         _write(out, batches)
+    if summary_out is not None:
+        write_text(summary_out, to_json(summary, indent=2) + "\n")
     if json:
         typer.echo(to_json(summary, indent=2))
     else:

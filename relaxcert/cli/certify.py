@@ -28,8 +28,8 @@ from relaxcert.cli.common import (
     property_in_words,
     prove,
     table,
-    this_command,
 )
+from relaxcert.cli.interrupts import this_command
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.certificates import Certificates, concatenate
 from relaxcert.heads.gloronet import GloRoNet

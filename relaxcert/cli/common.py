@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,11 +61,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 class NotMet(Exception):
     """A requirement that the user asked to be checked does not hold: exit status 1."""
-
-
-def this_command() -> list[str]:
-    """The words of this call, as a person would write them."""
-    return ["relaxcert", *sys.argv[1:]]
 
 
 def console() -> Console:

@@ -21,8 +21,8 @@ from relaxcert.cli.common import (
     console,
     device_of,
     table,
-    this_command,
 )
+from relaxcert.cli.interrupts import this_command
 from relaxcert.cli.train import network_of
 from relaxcert.data.landsat import Split
 from relaxcert.errors import InvalidInput

@@ -15,9 +15,11 @@ from relaxcert.data.images.parts import image_part, training_images
 from relaxcert.data.images.sets import ImageSet
 from relaxcert.data.landsat import Split
 from relaxcert.errors import InvalidInput
+from relaxcert.heads.certificates import Certificates
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.metrics import clean_accuracy_name
 from relaxcert.report.by_class import ClassFigures, constant_answers, figures_by_class
+from relaxcert.report.verdicts import summary_of, write_verdicts
 from relaxcert.training.evaluation import Figures, evaluate
 from relaxcert.training.recipe import Recipe
 
@@ -77,6 +79,7 @@ class JudgedPart:
     """A part of the data, certified: its figures, its classes, and what constants would score."""
 
     figures: Figures
+    certificates: Certificates
     by_class: list[ClassFigures]
     constant: dict[str, float]
 
@@ -95,7 +98,28 @@ def judge_part(net: GloRoNet, split: Split, class_names: Sequence[str] | None) -
     labels = split.labels.to(device)
     figures, certificates = evaluate(net, split.inputs.to(device), labels)
     constant = constant_answers(split.labels, net.prop, net.num_classes)
-    return JudgedPart(figures, figures_by_class(certificates, labels, class_names), constant)
+    by_class = figures_by_class(certificates, labels, class_names)
+    return JudgedPart(figures, certificates, by_class, constant)
+
+
+def write_part(
+    folder: Path,
+    net: GloRoNet,
+    split: Split,
+    part: JudgedPart,
+    class_names: Sequence[str] | None,
+    **more: object,
+) -> None:
+    """The verdict files of a part; ``more`` goes into its summary."""
+    summary = summary_of(
+        part.certificates,
+        part.figures,
+        bounds=net.lipschitz.table(),
+        class_names=class_names,
+        labels=split.labels,
+        **more,
+    )
+    write_verdicts(folder, part.certificates, split.labels, summary)
 
 
 def show_parts(screen: Console, net: GloRoNet, parts: Mapping[str, JudgedPart]) -> None:

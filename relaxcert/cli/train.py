@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +30,7 @@ from relaxcert.cli.parts import (
     load_training,
     show_parts,
     sources_of,
+    write_part,
 )
 from relaxcert.data.images.sets import ImageSet
 from relaxcert.data.landsat import Split
@@ -36,10 +38,13 @@ from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import save_model
 from relaxcert.metrics import clean_accuracy_name
+from relaxcert.report.provenance import made_from
 from relaxcert.report.verdicts import to_json
 from relaxcert.spec.catalogue import load_document
 from relaxcert.training.loop import CHECKPOINT, History, fit
 from relaxcert.training.recipe import Recipe, load_recipe, recipes
+
+VERDICTS = "verdicts"  # in the folder of the model: verdict files of the test parts
 
 
 def train(
@@ -95,7 +100,7 @@ def train(
     list_: Annotated[bool, typer.Option("--list", help="List the recipes and stop.")] = False,
     json: Json = False,
 ) -> None:
-    """Train a network that carries a property.
+    """Train a network that carries a property; certify the test parts, if there are any.
 
     Ctrl-C keeps the last checkpoint; the same command with --resume goes on from there.
 
@@ -114,10 +119,8 @@ def train(
     source, tests = sources_of(chosen, data)
     points = load_training(source)
     checked = None if validation is None else load_labelled(validation, "--validation")
-    parts = {
-        name: load_labelled(where, "--test")
-        for name, where in ({name: name for name in test} if test else tests).items()
-    }
+    sources = {name: name for name in test} if test else tests
+    parts = {name: load_labelled(where, "--test") for name, where in sources.items()}
     net = network_of(chosen, points, seed).to(device_of(device))
     if dry:
         picture = plot or out.with_name(f"{out.name}-schedules.png")
@@ -137,8 +140,14 @@ def train(
     cpu = time.process_time() - started
     target = out / f"{chosen.name}.safetensors"
     names = load_document(chosen.property).class_names
-    save_model(net, target, class_names=names, notes={"recipe": chosen.name, "seed": str(seed)})
+    notes = {"recipe": chosen.name, "seed": str(seed)}
+    save_model(net, target, class_names=names, notes=notes)
     judged = {name: judge_part(net, split, names) for name, split in parts.items()}
+    for name, split in parts.items():
+        origin = made_from(split.inputs, command=this_command(), model=target, notes=notes)
+        folder = out / VERDICTS / (re.sub(r"[^\w.]+", "-", name).strip("-.") or "test")
+        more = {**origin, "model": str(target), "data": sources[name]}
+        write_part(folder, net, split, judged[name], names, **more)
     held = None if checked is None else judge_part(net, checked, names)
     if json:
         typer.echo(to_json(_summary(net, history, cpu, held, judged, target), indent=2))

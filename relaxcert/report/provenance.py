@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor
 def made_from(
     inputs: Tensor,
     *,
-    command: Sequence[str],
+    command: str,
     model: Path | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -26,12 +25,12 @@ def made_from(
 
     Args:
         inputs: the points as they were certified, (points, ...).
-        command: the words of the command.
+        command: as it was typed.
         model: the file of the network, if there is one.
         notes: of the model file, such as recipe and seed.
     """
     return {
-        "command": shlex.join(command),
+        "command": command,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "input_shape": list(inputs.shape[1:]),
         "data_sha256": points_sha256(inputs),

@@ -160,7 +160,10 @@ def _first(error: ValidationError) -> str:
 def _check(folder: Path, summary: Summary, records: list[Point]) -> None:
     """What the summary counts must be what the lines say."""
     certified = sum(record.certified for record in records)
-    claims = {"points": (summary.points, len(records)), "certified": (summary.certified, certified)}
+    claims: dict[str, tuple[float, float]] = {
+        "points": (summary.points, len(records)),
+        "certified": (summary.certified, certified),
+    }
     if summary.figures is not None and records and records[0].counts is not None:
         share = sum(record.counts is True for record in records) / len(records)
         claims["figures.vra"] = (round(summary.figures.vra, 9), round(share, 9))

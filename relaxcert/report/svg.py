@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _INK, _GROUND = "#010203", "#fefdfc"
-_POINTS_TO_PIXELS = 96 / 72
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,10 @@ def picture(
     return Picture(_themed(file.getvalue()), round(width * 96), alt)
 
 
+def _rounded(found: re.Match[str]) -> str:
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", found[0])
+
+
 def _themed(svg: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -90,6 +93,11 @@ def _themed(svg: str) -> str:
     rest = re.sub(r"<!--.*?-->\s*", "", rest, flags=re.DOTALL)
     rest = re.sub(r"\n\s*", "\n", rest)
     rest = rest.replace("xlink:href", "href")
+    # The page sets the family; matplotlib has it apart from the size or, before 3.9, with it.
+    rest = re.sub(r'font-family: [^;"]*;? ?', "", rest)
+    rest = re.sub(r'font: (?:[a-z]+ )*([\d.]+px) [^;"]*', r"font-size: \1", rest)
+    # A hundredth of a point is finer than any screen; images and writing are left alone.
+    rest = re.sub(r' (d|x|y|transform|width|height)="[^"]*"', _rounded, rest)
     for reserved in (_INK, "#000000"):
         rest = rest.replace(reserved, "currentColor")
     for reserved in (_GROUND, "#ffffff"):

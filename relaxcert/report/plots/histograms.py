@@ -78,7 +78,7 @@ def margins(
         groups.append(("certified", certified, RIGHT, ""))
     else:
         counts = correct.cpu() & certified
-        groups.append(("certified, label not in the set", certified & ~counts, WRONG, "..."))
+        groups.append(("certified, label not in the set", certified & ~counts, WRONG, "\\\\\\"))
         groups.append(("certified, label in the set", counts, RIGHT, ""))
     below = torch.zeros(len(edges) - 1)
     widths = (edges[1:] - edges[:-1]).tolist()
