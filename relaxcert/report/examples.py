@@ -12,7 +12,7 @@ from torch import Tensor
 
 from relaxcert.report.run import Run
 
-EACH = 6
+EACH = 8
 _MOST_NUMBERS, _MOST_BARS = 8, 128
 
 

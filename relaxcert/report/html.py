@@ -52,7 +52,7 @@ def _own_file(name: str) -> str:
 
 def share(value: float | None) -> str:
     """A share of 0..1 as per cent; a dash where it is unknown."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f} %"  # noqa: RUF001
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"  # noqa: RUF001
 
 
 def count(value: float) -> str:

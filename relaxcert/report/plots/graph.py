@@ -11,7 +11,13 @@ from torch import Tensor
 
 from relaxcert.errors import InvalidInput
 from relaxcert.report.plots.figure import Verdicts, axes_or_new, ink, short_names
-from relaxcert.report.plots.grouping import Sets, class_order, grouped_together, grouping_size
+from relaxcert.report.plots.grouping import (
+    Sets,
+    class_order,
+    grouped_together,
+    grouping_size,
+    small_print,
+)
 from relaxcert.report.plots.palette import COLOURS
 
 if TYPE_CHECKING:
@@ -156,7 +162,7 @@ def _labels(ax: Axes, class_names: Sequence[str], angles: Tensor, radius: float)
         flipped = x < -1e-6
         turn = math.degrees(angle) + (180 if flipped else 0)
         ax.text(
-            x * radius, y * radius, name, fontsize=5.5 if many else 9,
+            x * radius, y * radius, name, fontsize=small_print(len(names)),
             rotation=turn if many else 0, rotation_mode="anchor",
             ha="right" if flipped else "left" if many or x > 1e-6 else "center",
             va="center" if many or abs(x) > 0.3 else "bottom" if y > 0 else "top",
@@ -164,7 +170,7 @@ def _labels(ax: Axes, class_names: Sequence[str], angles: Tensor, radius: float)
     # Room for the names, whose length is in points and not in units of the axes.
     longest = max((len(line) for name in names for line in name.split("\n")), default=0)
     inches = ax.get_window_extent().width / ax.figure.dpi / 2
-    needed = min(0.5 * inches, 0.62 * longest * (5.5 if many else 9) / 72)
+    needed = min(0.5 * inches, 0.62 * longest * small_print(len(names)) / 72)
     reach = radius * inches / (inches - needed)
     height = reach if many else radius + 0.25
     ax.set(xlim=(-reach, reach), ylim=(-height, height))

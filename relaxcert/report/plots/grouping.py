@@ -20,7 +20,8 @@ Sets = Sequence[Sequence[int]]
 
 _MANY = 15  # classes above which the map needs small print
 _MOST_NUMBERED = 32  # classes above which counts are shown by shade alone
-_ROW = 0.105  # inches that a row with small print needs
+_VERY_MANY = 40  # classes above which they need the smallest
+_ROW, _SMALL_ROW = 0.2, 0.105  # inches that a row with small print needs, and with the smallest
 _ROWS_AT_A_TIME = 65_536
 
 
@@ -66,7 +67,12 @@ def class_order(together: Tensor, sets: Sets | None = None) -> list[int]:
 
 def grouping_size(classes: int) -> float:
     """Side in inches at which the labels of a grouping map of so many classes do not touch."""
-    return max(4.2, _ROW * classes + 1.6)
+    return max(4.2, (_ROW if classes <= _VERY_MANY else _SMALL_ROW) * classes + 1.6)
+
+
+def small_print(classes: int) -> float:
+    """The size of class names, in points, where there are so many classes."""
+    return 9.0 if classes <= _MANY else 7.5 if classes <= _VERY_MANY else 5.5
 
 
 def grouping_map(
@@ -149,7 +155,7 @@ def _write_counts(ax: Axes, together: Tensor) -> None:
 
 def _font(size: int, text: str) -> float:
     """Points that let a count stay inside its cell."""
-    return 9.0 if size <= _MANY else 6.0 if len(text) < 3 else 4.5
+    return 9.0 if size <= _MANY else 7.0 if len(text) < 3 else 5.0 if len(text) < 5 else 4.0
 
 
 def _mark_alone(ax: Axes, together: Tensor) -> None:
@@ -164,7 +170,7 @@ def _label(ax: Axes, names: Sequence[str]) -> None:
     size = len(names)
     many = size > _MANY
     wrapped = short_names(names, width=22, lines=1) if many else short_names(names)
-    small: dict[str, Any] = {"fontsize": 5.5} if many else {}
+    small: dict[str, Any] = {"fontsize": small_print(size)} if many else {}
     # Upright: slanted lines of a wrapped name run into those of its neighbour.
     upright = max((len(name) for name in wrapped), default=0) >= 3
     ax.set_xticks(range(size), wrapped, rotation=90 if upright else 0, **small)

@@ -62,9 +62,24 @@ def test_both_themes_and_the_toggle(browser, small):
     assert browser.evaluate(f"{toggle}.textContent") == "Dark theme"
     browser.evaluate(f"{toggle}.click()")
     assert ground(browser) == dark
-    # Printed pages are light, whatever is on the screen.
+
+
+@pytest.mark.parametrize("toggled", [False, True])
+def test_printed_pages_are_light_whatever_is_on_the_screen(browser, small, toggled):
+    browser.open(small, theme="light" if toggled else "dark")
+    if toggled:
+        browser.evaluate("document.querySelector('button.theme').click()")
+    assert ground(browser) == "rgb(20, 23, 28)"
     browser.prefer("dark", media="print")
-    assert ground(browser) == light
+    assert ground(browser) == "rgb(255, 255, 255)"
+
+
+def test_printed_tables_fit_on_a_page(browser, small):
+    """A4 with margins of 14 mm is 688 CSS pixels wide."""
+    browser.open(small)
+    browser.resize(688)
+    browser.prefer("light", media="print")
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 688
 
 
 def test_pictures_follow_the_theme(browser, small):
