@@ -58,7 +58,7 @@ class Trained:
 
 def load_data(given: argparse.Namespace) -> tuple[str, dict[str, Split], Labeller]:
     """Where the labels come from, the labelled parts, and what labels any point."""
-    sizes = (given.train, 1000, given.test)
+    sizes = (given.train, given.validation, given.test)
     if given.network is None:
         speeds = 1 if given.quick else 3
         advise = load_table(speeds=speeds).advisories
@@ -243,6 +243,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="networks of each recipe")
     parser.add_argument("--epochs", type=int, help="instead of the recipes'")
     parser.add_argument("--train", type=int, default=50_000)
+    parser.add_argument("--validation", type=int, default=1000)
     parser.add_argument("--test", type=int, default=20_000)
     parser.add_argument("--paper-points", type=int, default=10_000, help="for acasxu-paper")
     parser.add_argument("--batch", type=int, default=65_536, help="points certified at once")

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from relaxcert.nn.elementwise import Abs
+from relaxcert.nn.elementwise import Abs, Diagonal
 from relaxcert.nn.householder import Householder
 from relaxcert.nn.layers import InputNormalisation, MinMax
-from relaxcert.nn.shapes import GroupSort, InvertibleDownsampling, Permute, Reshape, Scale
+from relaxcert.nn.rearrange import Rearrange
+from relaxcert.nn.shapes import GroupSort, InvertibleDownsampling, Part, Permute, Reshape, Scale
 
 _LARGEST = 4096  # paddings take memory that no tensor in the file stands for
+_MOST_NUMBERS = 2**24  # of one point
 Fields = Mapping[str, Any]
 Shapes = Mapping[str, tuple[int, ...]]  # of the tensors of one layer, by their names in it
 
@@ -155,6 +157,14 @@ def _householder(fields: Fields, shapes: Shapes) -> nn.Module:
     return layer
 
 
+def _rearrange(fields: Fields, shapes: Shapes) -> nn.Module:
+    count = fields["count"]
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= _MOST_NUMBERS:
+        raise ValueError(f"{count!r} numbers a point")
+    # As large as the tensor in the file, which then takes its place and is checked.
+    return Rearrange(torch.zeros(shapes["places"], dtype=torch.int64), count)
+
+
 def _prelu(fields: Fields, shapes: Shapes) -> nn.Module:
     return nn.PReLU(shapes["weight"][0], device="meta")
 
@@ -202,7 +212,11 @@ _LIST = [
         lambda fields, shapes: nn.Flatten(int(fields["start"]), int(fields["end"])),
     ),
     Kind(InputNormalisation, lambda layer: {}, _normalisation),
+    Kind(
+        Diagonal, lambda layer: {}, lambda fields, shapes: Diagonal(torch.ones(shapes["factors"]))
+    ),
     Kind(Householder, lambda layer: {}, _householder),
+    Kind(Rearrange, lambda layer: {"count": layer.count}, _rearrange),
     Kind(nn.PReLU, lambda layer: {}, _prelu),
     Kind(
         Reshape,
@@ -228,6 +242,8 @@ _LIST = [
     _with(nn.PixelShuffle, upscale_factor=_integer),
     _with(GroupSort, size=_integer),
     _with(Scale, factor=float),
+    _with(Part, index=_integer, count=_integer, dim=_integer),
+    _with(nn.ChannelShuffle, groups=_integer),
     *(_plain(k) for k in (nn.ReLU, nn.ReLU6, MinMax, Abs, nn.Identity, InvertibleDownsampling)),
     *(_plain(k) for k in (nn.Tanh, nn.Sigmoid, nn.SiLU, nn.Softsign)),
     *(_batch_norm(k) for k in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -21,18 +23,16 @@ class Rearrange(nn.Module):
 
     def __init__(self, places: Tensor, count: int) -> None:
         super().__init__()
-        if places.dtype != torch.int64 or places.numel() == 0 or places.dim() == 0:
-            raise InvalidInput(
-                f"places has dtype {places.dtype} and shape {tuple(places.shape)}, expected int64 "
-                "and at least one number."
-            )
-        if int(places.min()) < 0 or int(places.max()) >= count:
-            raise InvalidInput(
-                f"places lie in {int(places.min())}..{int(places.max())}, but an input point has "
-                f"{count} numbers: expected 0..{count - 1}."
-            )
+        _check(places, count)
         self.count = count
         self.register_buffer("places", places)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Places from elsewhere are checked like those that are given."""
+        places = state_dict.get(prefix + "places")
+        if places is not None:
+            _check(places, self.count)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @property
     def repetitions(self) -> int:
@@ -52,3 +52,16 @@ class Rearrange(nn.Module):
     def extra_repr(self) -> str:
         """The sizes."""
         return f"{self.count} -> {tuple(self.places.shape)}"
+
+
+def _check(places: Tensor, count: int) -> None:
+    if places.dtype != torch.int64 or places.numel() == 0 or places.dim() == 0:
+        raise InvalidInput(
+            f"places has dtype {places.dtype} and shape {tuple(places.shape)}, expected int64 "
+            "and at least one number."
+        )
+    if int(places.min()) < 0 or int(places.max()) >= count:
+        raise InvalidInput(
+            f"places lie in {int(places.min())}..{int(places.max())}, but an input point has "
+            f"{count} numbers: expected 0..{count - 1}."
+        )

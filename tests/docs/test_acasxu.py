@@ -68,3 +68,13 @@ def test_the_map_in_small(cache, tmp_path):
     options = ("--side", 40, "--train", 2000, "--out", out)
     assert "of 1600 positions certified" in run(cache, FOLDER / "map.py", *options)
     assert out.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_losses_in_small(cache, tmp_path):
+    out = tmp_path / "losses.json"
+    printed = run(cache, FOLDER / "losses.py", "--quick", "--out", out)
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["loss"] for row in rows] == ["cross-entropy"] + ["certified-set"] * 3
+    for row in rows:
+        assert row["points"] == 500
+        assert f"{row['vra']:.3f}" in printed

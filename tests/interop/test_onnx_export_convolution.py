@@ -126,6 +126,10 @@ def network(name: str):
     return GloRoNet(layers(seed), RelaxedTopK(2, eps=eps, norm=norm)).eval(), inputs
 
 
+# Margins that the file may lose, as a share of the largest logit (docs/formats.md).
+LOST = {"l2": 1e-3, "linf": 1e-3, "l1": 0.06}
+
+
 @pytest.mark.parametrize("name", ["l2", "linf", "l1"])
 def test_points_at_the_margin(name, monkeypatch):
     net, inputs = network(name)
@@ -142,13 +146,14 @@ def test_points_at_the_margin(name, monkeypatch):
     with torch.no_grad():
         own = net.backbone(edge)
     torch.testing.assert_close(found.logits[:, :4], own, rtol=1e-4, atol=1e-4)
-    # Hardly less than what is proved: all but what lies within rounding of the margin. Not in l1,
-    # where the roundings of all numbers add up, and are carried on by every column sum.
-    if name != "l1":
-        away, found = net.certify(inputs), Exported(net)(inputs)
-        clear = away.certified & (away.margin > 1e-3 * away.logits.abs().amax(1))
-        assert clear.any()
-        assert bool(found.certified[clear].all())
+    # Hardly less than what is proved: all but what lies within rounding of the margin. In l1 the
+    # roundings of all numbers add up, and are carried on by every column sum.
+    away, found = net.certify(inputs), Exported(net)(inputs)
+    clear = away.certified & (away.margin > LOST[name] * away.logits.abs().amax(1))
+    assert clear.any()
+    assert bool(found.certified[clear].all())
+    eps = float(net.prop.balls[0].eps)
+    assert float((away.radius - found.radius).max()) < 0.1 * eps
 
     # The test can fail: float32 alone certifies points that are not.
     monkeypatch.setattr(backbone, "gamma", lambda operations, unit: 0.0)
