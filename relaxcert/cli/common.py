@@ -23,7 +23,7 @@ from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import Model, load_model
 from relaxcert.lipschitz.verified import VerifiedBounds
-from relaxcert.spec.catalogue import load_property
+from relaxcert.spec.catalogue import load_document
 from relaxcert.spec.property import Property
 from relaxcert.training.evaluation import Figures
 from relaxcert.training.progress import bar
@@ -97,16 +97,20 @@ def load_net(model: Path, prop: str | None, best: str | None, device: str = "cpu
     if best not in (None, "min", "max"):
         raise InvalidInput(f"--best {best} must be min or max: which score is the advice?")
     where = device_of(device)
-    wanted = None if prop is None else load_property(prop)
+    document = None if prop is None else load_document(prop)
     if model.suffix.lower() not in (".onnx", ".nnet"):
         if best is not None:
             raise InvalidInput(f"--best {best} is for .onnx and .nnet files only.")
-        if wanted is None:
+        if document is None:
             # A model file may have any name.
             return load_model(model, device=where)
     from relaxcert.interop.network_files import load_network  # onnx, which few calls need
 
-    return load_network(model, wanted, best=best, device=where)
+    wanted = None if document is None else document.to_property()
+    found = load_network(model, wanted, best=best, device=where)
+    if document is not None:
+        document.check_classes(found.net.num_classes)
+    return found
 
 
 def prove(

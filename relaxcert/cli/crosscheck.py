@@ -33,7 +33,7 @@ from relaxcert.smt.crosscheck import CrossCheck, crosscheck_all
 from relaxcert.smt.query import Budget
 from relaxcert.smt.translate import exact_network
 from relaxcert.smt.witness import load_witness, save_witness, witness_of
-from relaxcert.spec.catalogue import load_property
+from relaxcert.spec.catalogue import load_document
 from relaxcert.spec.property import Property
 from relaxcert.spec.verdict import Answer
 from relaxcert.training.progress import bar
@@ -110,8 +110,11 @@ def crosscheck_command(
     Example: [bold]relaxcert crosscheck net.safetensors --data points.npz --points 50 --radii
     --plot radii.png --out crosscheck[/bold] (certified against exact radius)
     """
-    chosen = [load_property(name) for name in prop or []]
+    documents = [load_document(name) for name in prop or []]
     net = load_net(model, prop[0] if prop else None, best).net
+    for document in documents:
+        document.check_classes(net.num_classes)
+    chosen = [document.to_property() for document in documents]
     if replay is not None:
         _replay(net, model, replay, json)
         return

@@ -102,6 +102,21 @@ class PropertyDocument(Table):
         """The property; its affinity sets carry the class names."""
         return self._built if self._built is not None else self._build()
 
+    def check_classes(self, count: int) -> None:
+        """Compare the document's number of classes with a network's.
+
+        A property such as Local fits any number of classes; its document states one all the same.
+
+        Raises:
+            InvalidProperty: they differ.
+        """
+        if count != self.num_classes:
+            raise InvalidProperty(
+                f"the property {self.name!r} is stated for {self.num_classes} classes, but the "
+                f"network has {count}: take the network that it is about, or a property for "
+                f"{count} classes."
+            )
+
     def to_toml(self) -> str:
         """The document as TOML text, which :func:`parse_document` reads back to an equal one."""
         plain = self.model_dump(exclude_defaults=True)

@@ -13,7 +13,7 @@ from relaxcert.errors import InvalidInput, ModelFileError
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import load_model
 from relaxcert.nn.layers import InputNormalisation
-from relaxcert.spec.catalogue import load_document
+from relaxcert.spec.documents import PropertyDocument
 from relaxcert.spec.property import Property
 
 
@@ -64,15 +64,12 @@ def _flat_shape(backbone: nn.Module) -> tuple[int, ...] | None:
 _SHAPELESS = (nn.Sequential, nn.Flatten, nn.Identity, InputNormalisation)
 
 
-def load_robustness_property(name: str) -> tuple[Property, str]:
-    """The property of a catalogue name or .toml file, and which score of the network is best."""
-    document = load_document(name)
-    return document.to_property(), document.best
-
-
-def network_of(found: Backbone, prop: Property) -> GloRoNet:
+def network_of(found: Backbone, prop: Property, document: PropertyDocument | None) -> GloRoNet:
     """The backbone with a property; raises InvalidProperty if the classes do not fit."""
-    return GloRoNet(found.backbone, prop).eval()
+    net = GloRoNet(found.backbone, prop).eval()
+    if document is not None:
+        document.check_classes(net.num_classes)
+    return net
 
 
 def load_points(path: Path, net: GloRoNet, shape: tuple[int, ...] | None) -> Tensor:

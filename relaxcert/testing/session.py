@@ -14,10 +14,10 @@ from torch import Tensor
 from relaxcert.errors import RelaxcertError, UncoveredClassWarning
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.spec.canonical import digest
+from relaxcert.spec.catalogue import load_document
 from relaxcert.testing.loading import (
     load_backbone,
     load_points,
-    load_robustness_property,
     network_of,
 )
 
@@ -46,18 +46,18 @@ def open_session(model: Path, prop: str | None, data: str | None) -> Session:
     """Read everything; raises pytest.UsageError, which names the option, for what does not fit."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UncoveredClassWarning)
-        best = "max"
-        chosen = None
+        document = None
         if prop is not None:
-            chosen, best = _under("property", lambda: load_robustness_property(prop))
+            document = _under("property", lambda: load_document(prop))
+        best = "max" if document is None else document.best
         found = _under("model", lambda: load_backbone(model, best=best))
-        wanted = chosen if chosen is not None else found.prop
+        wanted = found.prop if document is None else document.to_property()
         if wanted is None:
             raise pytest.UsageError(
                 f"--relaxcert-property is missing: {model} holds no property of its own."
             )
         option = "model" if prop is None else "property"
-        net = _under(option, lambda: network_of(found, wanted))
+        net = _under(option, lambda: network_of(found, wanted, document))
         _under("model", lambda: net.lipschitz.live_graph())
         points = None
         if data is not None:

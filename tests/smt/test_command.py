@@ -185,3 +185,17 @@ def test_options_of_radii_are_checked(run, model, tmp_path):
         status, _, err = run("crosscheck", model, *data, *arguments)
         assert status == 2, (arguments, err)
         assert message in err, (arguments, err)
+
+
+def test_documents_for_another_number_of_classes_are_refused(run, model, tmp_path):
+    """Local fits any number of classes, but its document says for how many it was meant."""
+    document = tmp_path / "five.toml"
+    document.write_text(
+        'relaxcert = 1\nname = "own/five"\ntitle = "t"\nsource = "a test"\n'
+        'num_classes = 5\n[property]\nkind = "local"\neps = "1"\n'
+    )
+    data = ("--data", tmp_path / "points.npz", "--property", document)
+    for command in ("crosscheck", "certify"):
+        status, _, err = run(command, model, *data)
+        assert status == 2
+        assert "stated for 5 classes, but the network has 2" in err

@@ -198,6 +198,10 @@ def bad(tmp_path, trained):
     np.save(tmp_path / "nan.npy", np.full((4, 36), np.nan, dtype=np.float32))
     np.save(tmp_path / "none.npy", np.zeros((0, 36), dtype=np.float32))
     (tmp_path / "empty.npy").write_bytes(b"")
+    (tmp_path / "five.toml").write_text(
+        'relaxcert = 1\nname = "own/five"\ntitle = "t"\nsource = "a test"\n'
+        'num_classes = 5\n[property]\nkind = "local"\neps = "0.03"\n'
+    )
     _with_tanh(trained / "model.safetensors", tmp_path / "tanh.safetensors")
     return tmp_path
 
@@ -223,6 +227,10 @@ BAD = {
         ["--relaxcert-property", "landsat/soils"], "five.safetensors", None,
         "--relaxcert-property:*6 classes, but the network has 5*",
     ),
+    "document for five classes": (
+        ["--relaxcert-property", "five.toml"], None, None,
+        "--relaxcert-property:*stated for 5 classes, but the network has 6*",
+    ),
     "not a model": ([], "text.safetensors", None, "--relaxcert-model:*cannot be read*"),
     "other kind of file": ([], "model.pt", None, "--relaxcert-model:*neither .safetensors*"),
     "no such model": ([], "missing.safetensors", None, "--relaxcert-model:*no such file*"),
@@ -242,6 +250,7 @@ BAD = {
 @pytest.mark.parametrize("what", list(BAD))
 def test_bad_input_is_a_usage_error_that_names_the_option(run_checks, bad, what):
     more, model, data, message = BAD[what]
+    more = [str(bad / word) if word.endswith(".toml") else word for word in more]
     result = run_checks(*more, model=model and bad / model, data=data and bad / data)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {message}"])
