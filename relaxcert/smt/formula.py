@@ -109,7 +109,8 @@ def holds(
     """
     match constraint:
         case Atom():
-            return constraint.value(logits) >= (0 if doubt is None else constraint.spread(doubt))
+            spread = Fraction(0) if doubt is None else constraint.spread(doubt)
+            return constraint.value(logits) - spread >= 0
         case Every(parts):
             return all(holds(part, logits, doubt) for part in parts)
         case Some(parts):

@@ -198,9 +198,9 @@ MUTANTS = (
         "NodeBound(joined, Rounding(), max(totals))", LIPSCHITZ,
     ),
     Mutant(
-        "stale bounds", "lipschitz/verified.py",
-        "all(_same(a, b) for a, b in zip(live, self.snapshot, strict=True))",
-        "all(a.shape == b.shape for a, b in zip(live, self.snapshot, strict=True))", LIPSCHITZ,
+        "stale bounds", "lipschitz/snapshot.py",
+        "_same(one, other) for one, other in zip(present, kept, strict=True)",
+        "one.shape == other.shape for one, other in zip(present, kept, strict=True)", LIPSCHITZ,
     ),
     Mutant(
         "the last layer rounds nothing", "lipschitz/forward.py",
@@ -246,7 +246,8 @@ MUTANTS = (
     ),
     Mutant(
         "a tie does not count as a violation", "smt/formula.py",
-        "return constraint.value(logits) >= 0", "return constraint.value(logits) > 0", SMT,
+        "return constraint.value(logits) - spread >= 0",
+        "return constraint.value(logits) - spread > 0", SMT,
     ),
     Mutant(
         "violations of an AND must all hold", "smt/formula.py",
