@@ -42,6 +42,15 @@ def proved_bottom(logits: Tensor, outcome: Margin, current: Tensor | None = None
     return torch.where(usable, bottom, torch.full_like(bottom, math.inf))
 
 
+def bottom_above(logits: Tensor, outcome: Margin) -> Tensor:
+    """The same in the precision of the logits, for points that are known to be finite; (batch,).
+
+    fl(f_y - m) is at least f_y where m <= 0, as rounding is monotone; and the next number is above.
+    """
+    margin = torch.where(outcome.margin.abs() < math.inf, outcome.margin, outcome.fallback)
+    return tensor_up(logits.amax(1) - margin)
+
+
 def shown_logits(logits: Tensor) -> Tensor:
     """The logits, with rows that are not finite made finite, so that an infinite bottom wins."""
     largest = torch.finfo(logits.dtype).max

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from relaxcert.errors import InvalidInput, StaleBounds
-from relaxcert.heads.bottom import proved_bottom, shown_logits, with_training_bottom
+from relaxcert.heads.bottom import with_training_bottom
 from relaxcert.heads.certificates import Certificates, concatenate
-from relaxcert.heads.certify import certificates_of, check_logits, proved_links
+from relaxcert.heads.certify import certificates_of
+from relaxcert.heads.evaluation import proved_output, running_output
 from relaxcert.heads.float32_first import decided_in_float32, merged
 from relaxcert.heads.head import Head, compile_property
 from relaxcert.heads.label import label_margin
@@ -26,7 +27,6 @@ from relaxcert.lipschitz.arithmetic import (
 )
 from relaxcert.lipschitz.deployed import deployed_format
 from relaxcert.lipschitz.directed import unit_of
-from relaxcert.lipschitz.forward import forward_with_error
 from relaxcert.lipschitz.graph import Graph
 from relaxcert.lipschitz.network import NetworkLipschitz
 from relaxcert.lipschitz.structure import in_eval_mode
@@ -333,16 +333,12 @@ class GloRoNet(nn.Module):
             check_arithmetic(inputs.device)
             check_float32_products(inputs.device)
             bounds = self.verify(shape)
+        graph = self.lipschitz.current_graph(shape) if bounds.frozen is None else bounds.frozen
         with without_autocast(inputs.device):
-            graph = self.lipschitz.current_graph(shape) if bounds.frozen is None else bounds.frozen
-            forward = forward_with_error(inputs, graph, bounds)
-        check_logits(forward.logits, len(inputs), self.num_classes)
-        with torch.no_grad():
-            links_in = proved_links(forward, bounds)
-            outcome = self.head.margin(forward.logits, links_in)
-            current = self.lipschitz.unchanged() if compiling else None
-            bottom = proved_bottom(forward.logits, outcome, current)
-        return torch.cat((shown_logits(forward.logits), bottom[:, None]), dim=1)
+            if compiling:
+                return running_output(inputs, graph, bounds, self.head, self.lipschitz.unchanged())
+            balls = tuple(dict.fromkeys(self.prop.balls))
+            return proved_output(inputs, graph, bounds, self.head, balls)
 
     def _in_weight_dtype(self, inputs: Tensor) -> Tensor:
         weights = next(self.backbone.parameters(), None)

@@ -155,7 +155,9 @@ def _at_ball(
         + rounding.output_gain * (size + carried)
         + rounding.offset * places
     )
-    lost = (rounding.operations * ETA[dtype] + rounding.absolute) * ones_norm(state.value, order)
+    lost = (rounding.operations * ETA[dtype] + rounding.absolute) * ones_norm(
+        tuple(state.value.shape[1:]), order
+    )
     # r stands on both sides: ||computed z|| <= M + sigma e_D + r.
     fresh = (g * terms + lost) / (1.0 - g * rounding.output_gain) * INFLATE
     # Partial sums are at most the sum of all absolute terms.

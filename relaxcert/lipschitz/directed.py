@@ -135,6 +135,20 @@ def norm_up(value: Tensor, ord: float) -> Tensor:  # noqa: A002 - torch's own na
     return norm * (INFLATE + gamma(count + 4, UNIT[kept])) + _VANISHED[kept]
 
 
+def norm_surplus(count: int, order: float, dtype: torch.dtype) -> tuple[float, float]:
+    """(factor, term) with norm_up(v) <= factor ||v|| + term for v of ``count`` numbers of dtype."""
+    if order == math.inf:
+        return 1.0, 0.0
+    kept = raw_norm_dtype(count, dtype)
+    relative = gamma(count + 4, UNIT[kept])
+    return (1.0 + relative) * (INFLATE + relative) * INFLATE, _VANISHED[kept] * INFLATE
+
+
+def raw_norm_dtype(count: int, dtype: torch.dtype) -> torch.dtype:
+    """In which dtype the norm of ``count`` numbers is computed: float32 only for not too many."""
+    return torch.float32 if dtype == torch.float32 and count <= _SUMMED else torch.float64
+
+
 def in_float32(values: Tensor) -> bool:
     """Whether sums of these values had better be made in float32: see :func:`norm_up`."""
     plain = values.dtype == torch.float32 and values.device.type == "cpu"

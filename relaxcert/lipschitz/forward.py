@@ -189,10 +189,12 @@ def _fresh(rounding: Rounding, size: Tensor | float, output: Tensor, norm: Norm)
     order = ORDER[norm]
     # A layer that acts on the last dimension adds its bias once for each place of the others.
     places = 1 if rounding.offset_is_total else math.prod(output.shape[1:-1])
-    relative = gamma(rounding.operations, _unit(output))
+    relative = gamma(rounding.operations, unit_for(output.dtype))
     lost = rounding.operations * ETA[output.dtype] + rounding.absolute
     # Numbers first: operations on small tensors are what this costs.
-    total: Tensor | float = relative * (rounding.offset * places) + lost * ones_norm(output, order)
+    total: Tensor | float = relative * (rounding.offset * places) + lost * ones_norm(
+        tuple(output.shape[1:]), order
+    )
     if rounding.input_gain > 0.0:
         total = size * (relative * rounding.input_gain) + total
     if rounding.output_gain > 0.0:
@@ -202,16 +204,17 @@ def _fresh(rounding: Rounding, size: Tensor | float, output: Tensor, norm: Norm)
 
 def _slack(hidden: Tensor, last: LastLayer) -> Tensor:
     size = norm_up(hidden, 2.0)[:, None] * last.row_norms + last.bias
-    relative = gamma(last.operations, _unit(hidden)) * size
+    relative = gamma(last.operations, unit_for(hidden.dtype)) * size
     return tensor_up((relative + last.operations * ETA[hidden.dtype]) * INFLATE)
 
 
-def _unit(computed: Tensor) -> float:
-    unit = unit_of(computed.dtype)
-    return unit if computed.dtype == torch.float64 else unit * _WIDENED
+def unit_for(dtype: torch.dtype) -> float:
+    """The unit roundoff of a pass in ``dtype``, that of float32 a little widened."""
+    unit = unit_of(dtype)
+    return unit if dtype == torch.float64 else unit * _WIDENED
 
 
-def ones_norm(output: Tensor, order: float) -> float:
-    """||ones||, from the shape alone."""
-    count = math.prod(output.shape[1:])
+def ones_norm(shape: tuple[int, ...], order: float) -> float:
+    """||ones|| of this shape."""
+    count = math.prod(shape)
     return {2.0: count**0.5, 1.0: float(count)}.get(order, 1.0) * INFLATE

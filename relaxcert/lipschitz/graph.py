@@ -142,10 +142,17 @@ class Graph:
 
     def run(self, inputs: Tensor) -> Tensor:
         """Compute the output, (batch, ...) -> (batch, classes)."""
-        values: list[Tensor] = [inputs]
-        for node in self.nodes[1:]:
-            values.append(node.run([values[place] for place in node.operands]))
-        return values[-1]
+        values = {0: inputs}
+        last_use = self.last_use
+        for index, node in enumerate(self.nodes):
+            if index > 0:
+                operands = [values[place] for place in node.operands]
+                # Values that nothing needs any more are let go.
+                for place in node.operands:
+                    if last_use[place] == index:
+                        values.pop(place, None)
+                values[index] = node.run(operands)
+        return values[len(self.nodes) - 1]
 
     def with_shapes(self, input_shape: tuple[int, ...]) -> Graph:
         """The same graph with shapes, and rules for these; found by running two points of zeros.

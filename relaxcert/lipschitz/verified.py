@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +92,8 @@ class VerifiedBounds:
     ``snapshot`` holds the weights as they were; a bound is used only while they are unchanged.
     ``input_shape`` (without the batch) is the only one for which the bounds hold; None: any.
     ``frozen``: where weights are computed (parametrised layers), the network in its own precision
-    with the numbers that they were; the bounds speak of these.
+    with the numbers that they were; the bounds speak of these. ``remembered``: what heads derive
+    from the bounds once.
     """
 
     fingerprint: str
@@ -104,6 +106,9 @@ class VerifiedBounds:
     input_shape: tuple[int, ...] | None = None
     frozen: Graph | None = None
     tight: bool = False
+    remembered: dict[Any, Any] = field(
+        default_factory=dict[Any, Any], init=False, compare=False, repr=False
+    )
 
     def still_hold(
         self, backbone: nn.Module, graph: Graph | None = None, same_graph: bool = False
