@@ -95,6 +95,7 @@ class Allowances:
         limit: the largest raw norm for which they hold.
         order: of the norm.
         largest: max D.
+        given_away: how much of a margin may be lost before the running bound is asked.
     """
 
     at_zero: Tensor
@@ -102,6 +103,7 @@ class Allowances:
     limit: float
     order: float
     largest: float
+    given_away: float
 
     def at(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """(4, batch) values and (batch,) bool, whether they hold; points (batch, ...)."""
@@ -124,14 +126,15 @@ def allowances(
     # What the running bound may find is at most this much more; a little is given away for speed.
     uncertain = [max(0.0, a - b) * largest for a, b in zip(known.error, known.certain, strict=True)]
     gain = _in_raw(paid.plus(Affine(*uncertain)), count, order, dtype)
-    rows.append(Affine(reach * largest * _GIVEN_AWAY - gain.at_zero, -gain.slope))
+    given_away = reach * largest * _GIVEN_AWAY
+    rows.append(Affine(given_away - gain.at_zero, -gain.slope))
     at_zero, slope = (
         torch.tensor(column, dtype=torch.float64).to(points.device, dtype)[:, None]
         for column in zip(*rows, strict=True)
     )
     factor, term = norm_surplus(count, order, dtype)
     limit = max(0.0, (known.limit - term) / factor * (1.0 - 2.0**-20))
-    return Allowances(at_zero, slope, limit, order, largest)
+    return Allowances(at_zero, slope, limit, order, largest, given_away)
 
 
 def _in_raw(value: Affine, count: int, order: float, dtype: torch.dtype) -> Affine:

@@ -98,7 +98,7 @@ class RoundingBeforehand:
     """What is known of a pass before it runs, for one norm, shape of the points and dtype.
 
     Attributes:
-        error: E of the features before the last layer.
+        error: E of the features before the last layer, times the error scale of the bounds.
         certain: what the running bound of the same exceeds for sure; the two differ by no more.
         slack: of each logit by the last layer.
         logits: upper bound of the size of each computed logit.
@@ -191,7 +191,11 @@ def _in_norm(
     euclidean = features.computed.times(up(math.sqrt(count)) if norm == "linf" else 1.0)
     slack, logits = _last(bounds.last, _as_measured(euclidean, count, 2.0, dtype), dtype)
     limit = min(limit, logits.largest_argument(largest))
-    return RoundingBeforehand(features.error, features.certain, slack, logits, limit)
+    # In units of D, as in ``forward.scaled_error``.
+    scale = bounds.norms[norm].error_scale
+    error = features.error if scale == 1.0 else features.error.times(scale).times(INFLATE)
+    certain = Affine(features.certain.at_zero * scale, features.certain.slope * scale)
+    return RoundingBeforehand(error, certain, slack, logits, limit)
 
 
 def _last(last: LastLayer, size: Affine, dtype: torch.dtype) -> tuple[Affine, Affine]:

@@ -22,12 +22,12 @@ from relaxcert.lipschitz.linear_maps import (
     LinearMap,
     as_dense,
     is_moving,
-    norm_of,
     product,
     scalar,
     total,
 )
 from relaxcert.lipschitz.matrix import checked_matrix
+from relaxcert.lipschitz.memory import Memory
 from relaxcert.lipschitz.rules_normalisation import factors_of
 from relaxcert.nn.shapes import Scale
 from relaxcert.spec.ball import Norm
@@ -61,13 +61,17 @@ class Folding:
             kept = kept if len(kept) <= _MOST_ANCHORS else [kept[0], *kept[1 - _MOST_ANCHORS :]]
             self.maps.append({anchor: found[anchor] for anchor in kept})
 
-    def smaller(self, place: int, norm: Norm, totals: list[float], known: float) -> float:
+    def smaller(
+        self, place: int, norm: Norm, totals: list[float], known: float, memory: Memory
+    ) -> float:
         """The smallest total of a node by its maps, at most ``known`` (from its own rule)."""
         node = self.graph.nodes[place]
         for anchor, found in self.maps[place].items():
             if anchor == place or not _is_gain(node, anchor):
                 continue
-            known = min(known, multiply_up(norm_of(found, norm, tight=self.tight), totals[anchor]))
+            known = min(
+                known, multiply_up(memory.map(found, norm, tight=self.tight), totals[anchor])
+            )
         return known
 
     def _through(self, node: Node) -> Maps:

@@ -14,6 +14,7 @@ from relaxcert.lipschitz.estimate import estimated_totals
 from relaxcert.lipschitz.folding import is_foldable
 from relaxcert.lipschitz.graph import Graph
 from relaxcert.lipschitz.live_folding import Segment, initial_iterate, segments_of
+from relaxcert.lipschitz.memory import Memory
 from relaxcert.lipschitz.pairs import EstimatedPairs, Pairs, TablePairs
 from relaxcert.lipschitz.rules import pairs_of_any_map
 from relaxcert.lipschitz.rules_convolution import ConvolutionRule
@@ -68,6 +69,7 @@ class NetworkLipschitz(nn.Module):
         self.present: VerifiedBounds | None = None
         self._structure: Structure | None = None
         self._watch: Watch | None = None
+        self.memory = Memory()
         self._own_forward = False
         self._graph: Graph | None = None
         self._graph_of_proof: Graph | None = None
@@ -122,7 +124,13 @@ class NetworkLipschitz(nn.Module):
         if known is None or not fits or not known.still_hold(backbone, graph, unchanged_graph):
             self.present = None
             self.present = known = verify(
-                backbone, self.norms, self.num_classes, shape, tight=self.tight, on_layer=on_layer
+                backbone,
+                self.norms,
+                self.num_classes,
+                shape,
+                tight=self.tight,
+                on_layer=on_layer,
+                memory=self.memory,
             )
         self._graph_of_proof = graph
         self.input_shape = shape

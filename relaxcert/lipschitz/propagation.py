@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from relaxcert.lipschitz.directed import add_up, multiply_up, up
 from relaxcert.lipschitz.folding import Folding
 from relaxcert.lipschitz.graph import Graph, Node
+from relaxcert.lipschitz.memory import Memory
 from relaxcert.lipschitz.registry import Bound, Rounding
 from relaxcert.spec.ball import Norm
 
@@ -34,24 +35,30 @@ class NodeBound:
 
 
 def node_bounds(
-    graph: Graph, norm: Norm, folding: Folding, on_layer: Callable[[str], object] | None = None
+    graph: Graph,
+    norm: Norm,
+    folding: Folding,
+    on_layer: Callable[[str], object] | None = None,
+    memory: Memory | None = None,
 ) -> tuple[NodeBound, ...]:
     """One entry a node of ``graph.body``, each with the smallest total that is known.
 
-    ``on_layer`` is called with the name of each node when it is done.
+    ``on_layer`` is called with the name of each node when it is done; ``memory`` holds what is
+    proved already.
     """
+    known = Memory() if memory is None else memory
     body: list[NodeBound] = []
     for place, node in enumerate(graph.body):
-        found = _node_bound(node, norm, body)
+        found = _node_bound(node, norm, body, known)
         totals = [before.total for before in body]
-        smaller = folding.smaller(place, norm, totals, found.total)
+        smaller = folding.smaller(place, norm, totals, found.total, known)
         body.append(replace(found, total=smaller))
         if on_layer is not None:
             on_layer(node.name)
     return tuple(body)
 
 
-def _node_bound(node: Node, norm: Norm, before: list[NodeBound]) -> NodeBound:
+def _node_bound(node: Node, norm: Norm, before: list[NodeBound], memory: Memory) -> NodeBound:
     """The bound of a node and of the whole map that ends in it.
 
     Layer: L L_a. Sum: ||a(x) + b(x) - a(y) - b(y)|| <= (L_a + L_b) ||x - y||. Concatenation: the
@@ -59,8 +66,7 @@ def _node_bound(node: Node, norm: Norm, before: list[NodeBound]) -> NodeBound:
     """
     totals = [before[place].total for place in node.operands]
     if node.kind == "layer" and node.rule is not None:
-        bound: Bound = node.rule.verified(node.layer, norm)
-        rounding: Rounding = node.rule.rounding(node.layer, norm)
+        bound, rounding = memory.layer(node, norm)
         return NodeBound(bound, rounding, multiply_up(bound.value, totals[0]))
     if node.kind == "sum":
         # One operation, relative to its result; sums never underflow.

@@ -19,6 +19,7 @@ from relaxcert.lipschitz.folding import Folding, is_foldable
 from relaxcert.lipschitz.graph import Graph
 from relaxcert.lipschitz.materialised import materialised
 from relaxcert.lipschitz.matrix import checked_matrix, pair_distances, row_norms
+from relaxcert.lipschitz.memory import Memory
 from relaxcert.lipschitz.pairs import (
     MOST_TABULATED,
     ConstantPairs,
@@ -27,7 +28,6 @@ from relaxcert.lipschitz.pairs import (
     VerifiedRows,
 )
 from relaxcert.lipschitz.propagation import NodeBound, node_bounds
-from relaxcert.lipschitz.registry import Bound
 from relaxcert.lipschitz.rules import constant_of_any_map, pairs_of_any_map
 from relaxcert.lipschitz.snapshot import same_tensors, tensors_of
 from relaxcert.lipschitz.tracing import trace
@@ -151,11 +151,13 @@ def verify(
     *,
     tight: bool = False,
     on_layer: Callable[[str, int], object] | None = None,
+    memory: Memory | None = None,
 ) -> VerifiedBounds:
     """Prove the bounds of every layer, in each of ``norms``, for inputs of ``input_shape``.
 
     ``tight`` takes seconds a layer for smaller bounds of small convolutions. ``on_layer`` is called
-    when a layer is done: with its name, and how many there are in all.
+    when a layer is done: with its name, and how many there are in all. ``memory``: what is proved
+    of layers already, and where the new proofs are kept.
 
     Raises:
         UnsupportedLayer: a layer without a rule.
@@ -177,10 +179,12 @@ def verify(
     if tight:
         graph = graph.tightened()
     folding = Folding(graph, tight=tight)
+    known = Memory() if memory is None else memory
+    known.new_round()
     wanted = tuple(dict.fromkeys(norms))
     told = None if on_layer is None else _with_total(on_layer, len(graph.body) * len(wanted))
     proved: dict[Norm, NormBounds] = {
-        norm: _in_norm(graph, norm, num_classes, device, folding, told) for norm in wanted
+        norm: _in_norm(graph, norm, num_classes, device, folding, told, known) for norm in wanted
     }
     exact = graph if device.type == "cpu" else trace(copy.deepcopy(on_cpu).to(device))
     return VerifiedBounds(
@@ -252,8 +256,9 @@ def _in_norm(
     device: torch.device,
     folding: Folding,
     on_layer: Callable[[str], object] | None,
+    memory: Memory,
 ) -> NormBounds:
-    body = node_bounds(graph, norm, folding, on_layer)
+    body = node_bounds(graph, norm, folding, on_layer, memory)
     rows = [
         LayerBound(node.name, node.title, norm, b.bound.value, b.bound.method, True, b.total)
         for node, b in zip(graph.body, body, strict=True)
@@ -265,7 +270,7 @@ def _in_norm(
         table, scale = folded_distances(folding, norm, body, distances.table.cpu())
         distances = TablePairs(table.to(device))
     if graph.last is not None and graph.last.rule is not None:
-        last: Bound = graph.last.rule.verified(graph.last.layer, norm)
+        last, _ = memory.layer(graph.last, norm)
         folded = " through the linear layers before it" if scale > 1.0 else ""
         method = f"{last.method}; certificates use per-pair row distances{folded}"
         total = multiply_up(product, last.value)

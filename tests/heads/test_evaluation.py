@@ -74,6 +74,14 @@ def test_links_are_below_the_exact_ones_where_biases_absorb_differences(dtype):
         check_links(GloRoNet(backbone, Local(eps="0.01")).eval(), randn(2, 4, 4, dtype=dtype))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_links_are_below_the_exact_ones_where_layers_are_folded_into_the_pairs(dtype):
+    layers = [linear(randn(place, 4, 4), randn(place + 9, 4), dtype) for place in (1, 2, 3)]
+    net = GloRoNet(nn.Sequential(*layers), Local(eps="1e-9"), input_shape=(4,)).eval()
+    assert net.verify().norms["l2"].error_scale > 1.0
+    check_links(net, 64 * randn(5, 4, 4, dtype=dtype))
+
+
 @pytest.mark.parametrize("row", [0, 1, 2])
 def test_a_link_that_forgets_an_allowance_is_found(row, monkeypatch):
     """The mutations: no distance, no error, nothing paid."""

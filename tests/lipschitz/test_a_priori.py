@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from fractions import Fraction
 
@@ -18,7 +19,7 @@ from relaxcert.lipschitz.matrix import ORDER
 from relaxcert.lipschitz.tracing import trace
 from relaxcert.lipschitz.verified import verify
 from relaxcert.nn.layers import MinMax
-from tests.networks import NORMS, randn, random_backbone
+from tests.networks import NORMS, linear, randn, random_backbone
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -41,6 +42,10 @@ BACKBONES = {
     "relu": lambda dtype: random_backbone(2, 4, (5,), 3, activation=nn.ReLU, dtype=dtype),
     "normalised": lambda dtype: random_backbone(3, 4, (6,), 3, normalise=True, dtype=dtype),
     "residual": Residual,
+    "folded": lambda dtype: nn.Sequential(
+        *[linear(randn(place, 4, 4), dtype=dtype) for place in (1, 2)],
+        linear(randn(3, 3, 4), dtype=dtype),
+    ),
     "no last layer": lambda dtype: nn.Sequential(nn.Linear(4, 3, dtype=dtype), nn.Softplus()),
     "scaled": lambda dtype: nn.Sequential(
         nn.Linear(4, 6, dtype=dtype), nn.LeakyReLU(2.0), nn.Linear(6, 3, dtype=dtype)
@@ -147,6 +152,18 @@ def test_what_norm_up_adds_is_known(order, dtype):
         found = norm_up(values, order)
         truth = torch.linalg.vector_norm(values.double(), order, dim=1)
         assert bool((found <= truth * factor * (1 + 1e-14) + term).all())
+
+
+def test_the_error_grows_by_the_scale_of_folded_pairs():
+    """D is smaller there, so that an error of h moves the logits by more than D."""
+    backbone = BACKBONES["folded"](torch.float32).eval()
+    bounds = verify(backbone, ["l2"], 3, (4,))
+    scale = bounds.norms["l2"].error_scale
+    assert scale > 1.0
+    right = rounding_beforehand(bounds, (4,), torch.float32)["l2"].error
+    bounds.norms["l2"] = dataclasses.replace(bounds.norms["l2"], error_scale=1.0)
+    wrong = rounding_beforehand(bounds, (4,), torch.float32)["l2"].error
+    assert wrong.slope * scale * (1 - 1e-9) <= right.slope
 
 
 def test_a_bound_that_forgets_h_of_zero_is_found(monkeypatch):
