@@ -171,6 +171,21 @@ class BackendConformance:
                 f"{prop!r} is CERTIFIED at 0, but class 1 wins at 1.",
             )
 
+    def test_a_violation_that_only_touches_the_ball_is_seen(self) -> None:
+        """Logits x, 0, -9 around x = 1 with radius 1: a tie at 0, and nowhere else."""
+        touching = linear([[1.0], [0.0], [0.0]], [0.0, 0.0, -9.0])
+        for norm in ("l2", "linf", "l1"):
+            prop = Local(eps=1, norm=norm)
+            verdict = self.asked(touching, prop, torch.tensor([1.0]))
+            require(
+                verdict.answer is not Answer.CERTIFIED,
+                f"{prop!r} is CERTIFIED at 1, but classes 0 and 1 tie at 0, in the ball.",
+            )
+            require(
+                not self.complete or verdict.answer is Answer.FALSIFIED,
+                f"the backend is complete, but says {verdict} of {prop!r}: 0 and 1 tie.",
+            )
+
     def test_the_answer_is_the_same_twice(self) -> None:
         """Verdicts can be reproduced."""
 
