@@ -86,7 +86,7 @@ def points_with_sets(
         return None
     columns = max(map(len, kinds.values()))
     images = inputs.dim() == 4 and inputs.shape[1] in (1, 3)
-    tall = 3.3 if images else 2.4
+    tall = 3.3 if images else 2.9
     means = {} if images else _means(inputs, labels)
     figure, _ = new_figure(columns=1, width=1.95 * columns + 0.3, height=tall * len(kinds))
     figure.clear()
@@ -147,4 +147,4 @@ def _caption(
 
 
 def _named(name: str) -> str:
-    return textwrap.shorten(name, 20, placeholder="...")
+    return textwrap.shorten(name, 30, placeholder="...")
