@@ -35,6 +35,7 @@ from relaxcert.cli import (
 from relaxcert.cli.common import NOT_MET, NotMet, quiet_warnings
 from relaxcert.cli.interrupts import INTERRUPTED, Commands, Interrupted
 from relaxcert.errors import RelaxcertError
+from relaxcert.training.ranks import launched
 
 BAD_INPUT = 2
 UNSOUND = 3
@@ -106,7 +107,9 @@ def main() -> None:
         answer = _answer(problem)
         if _shown.traceback and answer.has_traceback:
             raise
-        text = " ".join(answer.text.split())  # one paragraph, whatever it quotes
+        rank = launched().rank
+        text = f"rank {rank}: {answer.text}" if rank else answer.text
+        text = " ".join(text.split())  # one paragraph, whatever it quotes
         Console(stderr=True, soft_wrap=True).print(
             text, style=answer.style, markup=False, highlight=False
         )

@@ -41,7 +41,9 @@ from relaxcert.metrics import clean_accuracy_name
 from relaxcert.report.provenance import made_from
 from relaxcert.report.verdicts import to_json
 from relaxcert.spec.catalogue import load_document
-from relaxcert.training.loop import CHECKPOINT, History, fit
+from relaxcert.training.history import History
+from relaxcert.training.loop import CHECKPOINT, fit
+from relaxcert.training.ranks import joined, launched
 from relaxcert.training.recipe import Recipe, load_recipe, recipes
 
 VERDICTS = "verdicts"  # in the folder of the model: verdict files of the test parts
@@ -108,6 +110,9 @@ def train(
     [bold]relaxcert train --recipe cifar100-rt5 --data cifar-100-binary --dry-run[/bold],
     [bold]relaxcert train --recipe my-recipe.toml --data mine.npz --out runs/mine[/bold],
     [bold]relaxcert train --recipe acasxu-fast --data acasxu --out runs/acasxu[/bold]
+
+    On several processes or GPUs (--device cuda): [bold]torchrun --nproc-per-node 2 -m relaxcert
+    train --recipe landsat-rt3 --out runs/rt3[/bold]
     """
     if list_:
         _print_recipes(json)
@@ -121,13 +126,14 @@ def train(
     checked = None if validation is None else load_labelled(validation, "--validation")
     sources = {name: name for name in test} if test else tests
     parts = {name: load_labelled(where, "--test") for name, where in sources.items()}
-    net = network_of(chosen, points, seed).to(device_of(device))
-    if dry:
-        picture = plot or out.with_name(f"{out.name}-schedules.png")
-        dry_run(chosen, source, points, net, seed=seed, plot=picture, json=json)
-        return
-    started, earlier = time.process_time(), None if resume else _last_written(out)
-    with resumable(lambda: _how_to_go_on(out, earlier)):
+    earlier = None if resume else _last_written(out)
+    with joined(device) as own_device, resumable(lambda: _how_to_go_on(out, earlier)):
+        net = network_of(chosen, points, seed).to(device_of(own_device))
+        if dry:
+            picture = plot or out.with_name(f"{out.name}-schedules.png")
+            dry_run(chosen, source, points, net, seed=seed, plot=picture, json=json)
+            return
+        started = time.process_time()
         history = fit(
             net,
             points,
@@ -137,7 +143,9 @@ def train(
             folder=out,
             resume=resume,
         )
-    cpu = time.process_time() - started
+        cpu = time.process_time() - started
+    if not launched().first:
+        return
     target = out / f"{chosen.name}.safetensors"
     names = load_document(chosen.property).class_names
     notes = {"recipe": chosen.name, "seed": str(seed)}

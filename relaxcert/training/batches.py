@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from relaxcert.data.landsat import Split
 from relaxcert.errors import InvalidInput
+from relaxcert.training.ranks import Ranks
 
+ALONE = Ranks()
 TrainingData = Split | tuple[Tensor, Tensor] | Dataset[Any]
 
 
@@ -23,17 +25,24 @@ class Batches:
         batch_size: points a batch; a shorter last batch is kept.
         num_classes: labels must lie in 0..num_classes - 1.
         device: where batches are put.
+        ranks: of several processes each gets a strided, unpadded share of every batch.
 
     Raises:
         InvalidInput: empty data, a label out of range (names the row), sizes that disagree.
     """
 
     def __init__(
-        self, data: TrainingData, batch_size: int, num_classes: int, device: torch.device
+        self,
+        data: TrainingData,
+        batch_size: int,
+        num_classes: int,
+        device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         if batch_size < 1:
             raise InvalidInput(f"batch_size={batch_size} must be at least 1.")
         self.batch_size, self.num_classes, self.device = batch_size, num_classes, device
+        self.ranks = ranks
         self.tensors = _tensors(data)
         self.dataset = None if self.tensors is not None else cast("Dataset[Any]", data)
         if self.tensors is not None:
@@ -55,25 +64,40 @@ class Batches:
         return -(-self.points // self.batch_size)
 
     def epoch(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch."""
+        """The batches of one epoch, of several ranks this one's share of each.
+
+        A rank without a point of its own (a last batch smaller than the number of ranks) gets the
+        first of the batch, so that all take the same steps; its share is 0.
+        """
         generator = torch.Generator().manual_seed(mixed(seed, epoch))
         order = torch.randperm(self.points, generator=generator)
+        own = [self._own(batch) for batch in order.split(self.batch_size)]
         if self.tensors is not None:
             inputs, labels = self.tensors
-            for rows in order.to(self.device).split(self.batch_size):
-                yield inputs[rows], labels[rows]
+            for rows in own:
+                chosen = rows.to(self.device)
+                yield inputs[chosen], labels[chosen]
             return
         # The generator keeps the loader away from torch's global one.
         loader = DataLoader(
             cast("Dataset[Any]", self.dataset),
-            self.batch_size,
-            sampler=order.tolist(),
+            batch_sampler=[rows.tolist() for rows in own],
             generator=generator,
         )
-        for rows, (inputs, labels) in zip(order.split(self.batch_size), loader, strict=True):
+        for rows, (inputs, labels) in zip(own, loader, strict=True):
             checked = torch.as_tensor(labels)
             check_labels(checked, self.num_classes, rows=rows)
             yield inputs.to(self.device), checked.to(self.device, torch.int64)
+
+    def shares(self) -> Iterator[float]:
+        """Beside ``epoch``: points of this rank / points of the batch; they sum to 1 over ranks."""
+        for start in range(0, self.points, self.batch_size):
+            size = min(self.batch_size, self.points - start)
+            yield len(range(self.ranks.rank, size, self.ranks.count)) / size
+
+    def _own(self, batch: Tensor) -> Tensor:
+        own = batch[self.ranks.rank :: self.ranks.count]
+        return own if len(own) else batch[:1]
 
 
 def mixed(seed: int, epoch: int) -> int:

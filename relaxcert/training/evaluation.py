@@ -19,6 +19,7 @@ from relaxcert.metrics import (
     VerifiedRobustAccuracy,
     clean_accuracy,
 )
+from relaxcert.training.ranks import present_ranks
 
 _ATTACKED = 256  # points attacked at a time: each takes a few restarts for every target
 
@@ -60,6 +61,9 @@ def evaluate(
 ) -> tuple[Figures, Certificates]:
     """Certify labelled points (level R) and count.
 
+    Where torch.distributed is initialised, all ranks call it, each with its own points (of which
+    it may have none): the figures are of all points, the certificates of the rank's own.
+
     Args:
         net: any GloRoNet; its mode does not matter.
         inputs: (points, ...); taken exactly.
@@ -71,7 +75,7 @@ def evaluate(
     Raises:
         InvalidInput: no points, or labels that do not fit; and the errors of ``certify``.
     """
-    if len(inputs) == 0 or len(labels) != len(inputs):
+    if (len(inputs) == 0 and present_ranks().count == 1) or len(labels) != len(inputs):
         raise InvalidInput(
             f"inputs has {len(inputs)} points and labels {len(labels)}: give at least one point "
             "and one label a point."
@@ -87,7 +91,7 @@ def evaluate(
 def figures_of(
     certificates: Certificates, labels: Tensor, may_count: Tensor | None = None
 ) -> Figures:
-    """Count certificates against labels, (points,).
+    """Count certificates against labels, (points,); over all ranks, if there are several.
 
     Args:
         certificates: of all points.
@@ -108,7 +112,7 @@ def figures_of(
     clean.update(logits, target)
     top1.update(logits, target)
     return Figures(
-        points=len(certificates),
+        points=int(present_ranks().total(torch.tensor(len(certificates), device=target.device))),
         vra=float(vra.compute()),
         rejection_rate=float(rejection.compute()),
         clean_accuracy=float(clean.compute()),

@@ -21,39 +21,16 @@ from relaxcert.training.batches import Batches, TrainingData, check_labels, mixe
 from relaxcert.training.checkpoint import load_checkpoint, save_checkpoint
 from relaxcert.training.evaluation import evaluate
 from relaxcert.training.forms import in_plain_form, in_training_form
+from relaxcert.training.history import Epoch, History
 from relaxcert.training.image_augmentation import augmented_images
 from relaxcert.training.objective import Gradient
 from relaxcert.training.progress import EpochBar
+from relaxcert.training.ranks import present_ranks
 from relaxcert.training.recipe import Optimisation
 
 CHECKPOINT, LAST, BEST = "checkpoint.safetensors", "last.safetensors", "best.safetensors"
 _LOOK_EVERY = 50  # steps between looks at the loss: a look waits for the device
 _SAVE_EVERY = 30.0  # seconds after which an epoch that ends is kept, evaluated or not
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of a training history; the figures are on the validation data, where evaluated."""
-
-    epoch: int
-    loss: float
-    learning_rate: float
-    seconds: float
-    vra: float | None = None
-    rejection_rate: float | None = None
-    clean_accuracy: float | None = None
-
-
-@dataclass(frozen=True)
-class History:
-    """What happened, epoch by epoch."""
-
-    epochs: tuple[Epoch, ...] = ()
-
-    @property
-    def best_vra(self) -> float:
-        """The highest validation VRA; -1 before the first evaluation."""
-        return max((e.vra for e in self.epochs if e.vra is not None), default=-1.0)
 
 
 def fit(
@@ -72,6 +49,11 @@ def fit(
 
     Runs on the device of the network's weights. The order of the batches depends on ``seed`` and
     the epoch alone; on one device a resumed run gives the same bits as an unbroken one.
+
+    Where torch.distributed is initialised, all ranks call ``fit`` with the same arguments: each
+    batch is split among them, the gradient is that of the batch's mean loss, validation figures
+    are those of all points, and the first rank alone writes and shows progress. A run may be
+    resumed by another number of ranks, with the same results up to rounding.
 
     Args:
         net: the network; its backbone keeps its plain layers (those that the settings train as
@@ -104,10 +86,12 @@ def fit(
     where = None if folder is None else Path(folder)
     if resume and where is not None and (where / CHECKPOINT).exists():
         run.restore(where / CHECKPOINT)
+    run.check_same_start()
     every = evaluate_every or max(1, run.settings.epochs // 10)
     done, total = len(run.epochs), run.settings.epochs
     saved = time.monotonic()
-    with torch.random.fork_rng(devices=[]), EpochBar(total, done=done, enabled=progress) as bar:
+    shown = EpochBar(total, done=done, enabled=progress and run.ranks.first)
+    with torch.random.fork_rng(devices=[]), shown as bar:
         for number in range(done, total):
             loss, seconds = run.train_epoch(number)
             due = (number + 1) % every == 0 or number + 1 == total
@@ -135,9 +119,9 @@ class Run:
         weights = next(self.net.backbone.parameters(), None)
         if weights is None:
             raise InvalidInput("the backbone has no weights, so there is nothing to train.")
-        self.batches = Batches(
-            self.data, self.settings.batch_size, self.net.num_classes, weights.device
-        )
+        self.ranks = present_ranks()
+        size, classes = self.settings.batch_size, self.net.num_classes
+        self.batches = Batches(self.data, size, classes, weights.device, self.ranks)
         self.trained = self._trained_twin()
         self.optimizer = torch.optim.Adam(
             self.trained.backbone.parameters(),
@@ -160,16 +144,22 @@ class Run:
     def train_epoch(self, number: int) -> tuple[float, float]:
         """One pass over the data; returns mean loss and seconds."""
         started = time.perf_counter()
-        torch.manual_seed(mixed(self.seed, number))
+        # Ranks have other points, so they draw other augmentations and dropout masks for them.
+        torch.manual_seed(mixed(self.seed, number) ^ (self.ranks.rank << 48))
         self.trained.train()
+        seen: list[Tensor] = []
         losses: list[Tensor] = []
         steps = len(self.batches)
-        for step, (inputs, labels) in enumerate(self.batches.epoch(self.seed, number)):
-            losses.append(self._step(inputs, labels, (number + step / steps)))
+        batches = zip(self.batches.epoch(self.seed, number), self.batches.shares(), strict=True)
+        for step, ((inputs, labels), share) in enumerate(batches):
+            losses.append(self._step(inputs, labels, share, number + step / steps))
             if (step + 1) % _LOOK_EVERY == 0 or step + 1 == steps:
-                _check_finite(losses, number)
+                seen.append(self.ranks.total(torch.stack(losses)))
+                _check_finite(seen[-1], step + 1 - len(losses), number)
+                losses.clear()
         self._check_weights(number)
-        return float(torch.stack(losses).mean()), time.perf_counter() - started
+        self.ranks.take_from_first(self.trained.lipschitz.buffers())
+        return float(torch.cat(seen).mean()), time.perf_counter() - started
 
     def first_steps(self, count: int) -> list[tuple[float, float]]:
         """Make the first steps of the run, whatever the epoch; loss and seconds of each."""
@@ -181,20 +171,20 @@ class Run:
                 if len(made) == count:
                     return made
                 started = time.perf_counter()
-                loss = self._step(*batch, number + step / len(self.batches))
-                _check_finite([loss], number)
+                loss = self._step(*batch, 1.0, number + step / len(self.batches))
+                _check_finite(loss[None], step, number)
                 made.append((float(loss), time.perf_counter() - started))
                 self._check_weights(number)
         return made
 
-    def _step(self, inputs: Tensor, labels: Tensor, epoch: float) -> Tensor:
+    def _step(self, inputs: Tensor, labels: Tensor, share: float, epoch: float) -> Tensor:
         progress = epoch / self.settings.epochs
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate.at(progress)
         self.optimizer.zero_grad(set_to_none=True)
         schedule = self.settings.trades_weight
         weight = 1.0 if schedule is None else schedule.at(progress)
-        loss = self.gradient.add(self.augment(inputs), labels, weight)
+        loss = self.gradient.add(self.augment(inputs), labels, weight, share)
         self.optimizer.step()
         return loss
 
@@ -219,8 +209,9 @@ class Run:
         if validation is not None:
             self.write_back()
             device = next(self.net.backbone.parameters()).device
-            inputs, labels = _pair(validation)
-            figures, _ = evaluate(self.net, inputs.to(device), labels.to(device))
+            own = slice(self.ranks.rank, None, self.ranks.count)
+            inputs, labels = (tensor[own].to(device) for tensor in _pair(validation))
+            figures, _ = evaluate(self.net, inputs, labels)
             record = Epoch(
                 number,
                 loss,
@@ -240,8 +231,10 @@ class Run:
             self.net.backbone.load_state_dict(in_plain_form(self.trained.backbone).state_dict())
 
     def save(self, folder: Path) -> None:
-        """Write checkpoint, last and (if it is) best model; each atomically."""
+        """Write checkpoint, last and (if it is) best model; each atomically, by the first rank."""
         self.write_back()
+        if not self.ranks.first:
+            return
         state = {
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "seed": self.seed,
@@ -276,6 +269,11 @@ class Run:
         load_checkpoint(path, net=self.trained, optimizer=self.optimizer, check=check)
         self.write_back()
 
+    def check_same_start(self) -> None:
+        """Raise TrainingError if the ranks would start with different epochs."""
+        device = next(self.net.backbone.parameters()).device
+        self.ranks.check_same("the epochs that are done", len(self.epochs), device)
+
     def _settings_to_keep(self) -> dict[str, Any]:
         settings = self.settings.model_dump(mode="json")
         return {"seed": self.seed, "digest": self.net.digest, **settings}
@@ -306,12 +304,12 @@ def _pair(data: Split | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return (data.inputs, data.labels) if isinstance(data, Split) else data
 
 
-def _check_finite(losses: list[Tensor], epoch: int) -> None:
-    finite = torch.stack(losses[-_LOOK_EVERY:]).isfinite()
+def _check_finite(losses: Tensor, first: int, epoch: int) -> None:
+    finite = losses.isfinite()
     if bool(finite.all()):
         return
-    step = len(losses) - len(finite) + int((~finite).int().argmax())
+    place = int((~finite).int().argmax())
     raise TrainingError(
-        f"the loss is {float(losses[step])} at step {step} of epoch {epoch}: check the inputs for "
-        "NaN and huge values, or lower the learning rate."
+        f"the loss is {float(losses[place])} at step {first + place} of epoch {epoch}: check the "
+        "inputs for NaN and huge values, or lower the learning rate."
     )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.training.losses import certified_set, cross_entropy, trades
+from relaxcert.training.ranks import present_ranks
 from relaxcert.training.recipe import Optimisation
 
 
@@ -63,9 +64,12 @@ class Objective(nn.Module):
 
 
 class Gradient:
-    """The gradient of the mean loss of a batch, taken ``accumulate`` parts at a time.
+    """The gradient of the mean loss of a batch, from parts of it.
 
         mean over the batch = sum over parts of (points in part / points in batch) * mean over part
+
+    Each of several ranks takes a share of the batch, and each share comes in ``accumulate`` parts.
+    DistributedDataParallel averages over the ranks, so that each multiplies by their number.
 
     All parts see the same bounds: each makes its power iterations from the same iterates, and
     only the last part's are kept, so that the result is that of the whole batch up to rounding.
@@ -79,20 +83,39 @@ class Gradient:
                 f"(batch_size={settings.batch_size}): take at most as many."
             )
         self.net, self.accumulate = net, settings.accumulate
+        self.ranks = present_ranks()
         objective = Objective(net, settings)
-        self.loss: Callable[..., Tensor] = (
-            torch.compile(objective) if settings.compile else objective
-        )
+        # compile() in place: the parameters keep their names.
+        if settings.compile:
+            objective.compile()
+        self.loss: Objective | DistributedDataParallel = objective
+        if self.ranks.count > 1:
+            # Its buffers, the power iterates, are taken from rank 0 before each pass.
+            self.loss = DistributedDataParallel(objective)
 
-    def add(self, inputs: Tensor, labels: Tensor, trades_weight: float) -> Tensor:
-        """Add the gradient to ``grad`` of the weights; returns the mean loss, detached, scalar."""
+    def add(
+        self, inputs: Tensor, labels: Tensor, trades_weight: float, share: float = 1.0
+    ) -> Tensor:
+        """Add the gradient to ``grad`` of the weights; returns this rank's loss, detached, scalar.
+
+        ``share``: points here / points of the whole batch, 0 for a rank that has none and takes
+        part with any point. The losses of all ranks sum to the mean loss of the batch.
+        """
         weight = torch.tensor(trades_weight, dtype=torch.float32, device=inputs.device)
         total = torch.zeros((), device=inputs.device)
         size = -(-len(inputs) // self.accumulate)
         parts = list(zip(inputs.split(size), labels.split(size), strict=True))
         for number, (points, wanted) in enumerate(parts):
-            self.net.lipschitz.train(number + 1 == len(parts))
-            loss = self.loss(points, wanted, weight) * (len(points) / len(inputs))
-            loss.backward()
+            last = number + 1 == len(parts)
+            self.net.lipschitz.train(last)
+            with self._exchange(now=last):
+                loss = self.loss(points, wanted, weight) * (len(points) / len(inputs) * share)
+                (loss * self.ranks.count).backward()
             total = total + loss.detach()
         return total
+
+    def _exchange(self, *, now: bool) -> AbstractContextManager[object]:
+        """Sum the gradients over the ranks in this backward pass, or later."""
+        if now or not isinstance(self.loss, DistributedDataParallel):
+            return nullcontext()
+        return self.loss.no_sync()

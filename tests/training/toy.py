@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.nn.networks import dense
 from relaxcert.spec import Local, Property
-from relaxcert.training.loop import History
+from relaxcert.training.history import History
 from relaxcert.training.recipe import Optimisation
 from relaxcert.training.schedules import Constant
 from tests.networks import randn
