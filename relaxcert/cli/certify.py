@@ -29,17 +29,22 @@ from relaxcert.cli.common import (
     prove,
     table,
 )
+from relaxcert.cli.in_blocks import certified_in_blocks, check_folder
 from relaxcert.cli.interrupts import this_command
 from relaxcert.errors import InvalidInput
-from relaxcert.heads.certificates import Certificates, concatenate
+from relaxcert.heads.certificates import Certificates
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import Model
 from relaxcert.metrics import clean_accuracy_name
 from relaxcert.proofs import check_provable, write_proof
+from relaxcert.report.blocks import Work, remove_parts
 from relaxcert.report.provenance import made_from
 from relaxcert.report.verdicts import summary_of, to_json, write_verdicts
 from relaxcert.training.evaluation import Figures, figures_of
 from relaxcert.training.progress import bar
+from relaxcert.training.ranks import joined, launched
+
+BLOCK = 1024
 
 
 def certify(
@@ -58,7 +63,13 @@ def certify(
         Path | None,
         typer.Option(help="File of certificates with witnesses, for relaxcert check."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Points at a time.")] = 4096,
+    batch_size: Annotated[int, typer.Option(min=1, help="Points a block.")] = BLOCK,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads a process; default: as torch has it.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep the blocks that a broken run left in --out.")
+    ] = False,
     deployed: Annotated[
         str | None,
         typer.Option(help="float32 or float64: level D, for what is computed in that format."),
@@ -89,18 +100,29 @@ def certify(
 
     Example: [bold]relaxcert certify acasxu.nnet --property acasxu/adjacent-advisories
     --data points.npz[/bold] (normalised points, five numbers each)
+
+    On several processes or GPUs, with the same verdicts bit for bit: [bold]torchrun
+    --nproc-per-node 2 -m relaxcert certify model.safetensors --data points.npz
+    --out verdicts[/bold]
     """
     _check_numbers(scale, require_vra)
     _check_deployed(deployed, attacked=attacked, proof=proof is not None)
-    loaded = load_net(model, prop, best, device)
-    if proof is not None:
-        check_provable(loaded.net.backbone)
-    inputs, labels = _points(data, scale, loaded)
-    if require_vra is not None and labels is None:
-        raise InvalidInput("--require-vra needs labels: give a .npz file with x and y.")
-    started = time.perf_counter()
-    prove(loaded.net, tuple(inputs.shape[1:]))
-    certificates = _stream(loaded.net, inputs, batch_size, deployed)
+    check_folder(out, resume=resume)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with joined(device) as own_device:
+        loaded = load_net(model, prop, best, own_device)
+        if proof is not None:
+            check_provable(loaded.net.backbone)
+        inputs, labels = _points(data, scale, loaded)
+        if require_vra is not None and labels is None:
+            raise InvalidInput("--require-vra needs labels: give a .npz file with x and y.")
+        started = time.perf_counter()
+        prove(loaded.net, tuple(inputs.shape[1:]))
+        work = Work(loaded.net, inputs, batch_size, deployed)
+        certificates = certified_in_blocks(work, out, resume=resume)
+    if certificates is None:
+        return  # another rank goes on
     seconds = time.perf_counter() - started
     found = _attack(loaded.net, inputs, labels) if attacked else _Attacked()
     figures = None if labels is None else figures_of(certificates, labels, found.may_count)
@@ -116,9 +138,12 @@ def certify(
         scale=scale,
         seconds=seconds,
         **found.counts(certificates),
+        batch_size=batch_size,
+        processes=launched().count,
     )
     if out is not None:
         write_verdicts(out, certificates, labels, summary)
+        remove_parts(out)
     if proof is not None:
         write_proof(loaded.net, inputs, certificates, proof)
     if json:
@@ -208,17 +233,6 @@ def _show_attack(summary: dict[str, Any], figures: Figures | None) -> None:
             f"SOUNDNESS VIOLATION: {counts['certified_and_broken']} certified points are broken; "
             "please report it"
         )
-
-
-def _stream(net: GloRoNet, inputs: Tensor, batch_size: int, deployed: str | None) -> Certificates:
-    target = next(net.backbone.parameters(), torch.empty(0)).device
-    batches: list[Certificates] = []
-    with bar() as progress:
-        task = progress.add_task("certifying", total=len(inputs))
-        for chosen in inputs.split(batch_size):
-            batches.append(net.certify(chosen.to(target), deployed=deployed))
-            progress.advance(task, len(chosen))
-    return concatenate(batches)
 
 
 def _show(

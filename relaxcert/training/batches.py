@@ -71,13 +71,13 @@ class Batches:
         """
         generator = torch.Generator().manual_seed(mixed(seed, epoch))
         order = torch.randperm(self.points, generator=generator)
-        own = [self._own(batch) for batch in order.split(self.batch_size)]
         if self.tensors is not None:
             inputs, labels = self.tensors
-            for rows in own:
-                chosen = rows.to(self.device)
-                yield inputs[chosen], labels[chosen]
+            for batch in order.to(self.device).split(self.batch_size):
+                rows = self._own(batch)
+                yield inputs[rows], labels[rows]
             return
+        own = [self._own(batch) for batch in order.split(self.batch_size)]
         # The generator keeps the loader away from torch's global one.
         loader = DataLoader(
             cast("Dataset[Any]", self.dataset),

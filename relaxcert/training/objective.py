@@ -101,7 +101,8 @@ class Gradient:
         ``share``: points here / points of the whole batch, 0 for a rank that has none and takes
         part with any point. The losses of all ranks sum to the mean loss of the batch.
         """
-        weight = torch.tensor(trades_weight, dtype=torch.float32, device=inputs.device)
+        # Filled, not copied: a copy from the host would make it wait for the device.
+        weight = torch.full((), trades_weight, device=inputs.device)
         total = torch.zeros((), device=inputs.device)
         size = -(-len(inputs) // self.accumulate)
         parts = list(zip(inputs.split(size), labels.split(size), strict=True))
