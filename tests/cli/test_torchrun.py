@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer.main
 from safetensors import safe_open
 
-from relaxcert.cli import main
+from relaxcert.cli import app, main
 from relaxcert.data import landsat
 from relaxcert.heads import GloRoNet
 from relaxcert.heads.model_file import load_model, save_model
@@ -144,3 +146,12 @@ def test_without_a_folder_several_ranks_say_what_they_need(model, points):
     _, err = process.communicate(timeout=240)
     assert process.returncode != 0
     assert "error: 2 processes share their results through files: give --out" in err
+
+
+def test_the_torchrun_commands_of_the_guide_are_understood():
+    lines = (ROOT / "docs" / "scale.md").read_text("utf-8").splitlines()
+    found = [shlex.split(line.split("-m relaxcert ")[1]) for line in lines if "$ torchrun" in line]
+    assert len(found) >= 3
+    commands = typer.main.get_command(app).commands
+    for name, *arguments in found:
+        commands[name].make_context(name, arguments)
