@@ -141,11 +141,27 @@ def test_a_killed_certification_is_resumed_by_others_to_the_bytes_of_one_process
     assert {path.name for path in out.iterdir()} == {"verdicts.jsonl", "summary.json"}
 
 
-def test_without_a_folder_several_ranks_say_what_they_need(model, points):
-    process = launch(2, "certify", model, "--data", points)
-    _, err = process.communicate(timeout=240)
-    assert process.returncode != 0
-    assert "error: 2 processes share their results through files: give --out" in err
+@pytest.mark.parametrize(("rank", "who"), [("0", ""), ("1", "rank 1: ")])
+def test_without_a_folder_several_ranks_say_what_they_need(
+    model, points, monkeypatch, capsys, rank, who
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(sys, "argv", ["relaxcert", "certify", str(model), "--data", str(points)])
+    monkeypatch.setattr("warnings.showwarning", None)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    said = capsys.readouterr().err
+    assert said.startswith(f"{who}error: 2 processes share their results through files: give --out")
+
+
+def test_resuming_needs_a_folder(model, points, monkeypatch, capsys):
+    command = ["relaxcert", "certify", str(model), "--data", str(points), "--resume"]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr("warnings.showwarning", None)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "--resume needs --out" in capsys.readouterr().err
 
 
 def test_the_torchrun_commands_of_the_guide_are_understood():

@@ -64,12 +64,10 @@ def test_a_step_for_the_certified_set_waits_for_nothing(prop):
         pytest.skip("certified-set is for uniform quantifiers")
     net = network(prop).train()
     gradient = Gradient(net, settings(batch_size=24, loss="certified-set", ranking_weight=0.1))
-    gradient.add(*blobs(24), 0.7)
+    points, labels = blobs(24)
+    gradient.add(points, labels, 0.7)
     with NoHostSync():
-        gradient.add(*blobs_made_before, 0.7)
-
-
-blobs_made_before = blobs(24)
+        gradient.add(points, labels, 0.7)
 
 
 def test_augmentation_waits_for_nothing():
