@@ -204,8 +204,8 @@ MUTANTS = (
     ),
     Mutant(
         "the last layer rounds nothing", "lipschitz/forward.py",
-        "        return Forward(logits, _slack(features.value, bounds.last), features.error)",
-        "        return Forward(logits, 0 * _slack(features.value, bounds.last), features.error)",
+        "        return Forward(logits, _slack(features.value, bounds.last), error)",
+        "        return Forward(logits, 0 * _slack(features.value, bounds.last), error)",
         LIPSCHITZ,
     ),
     Mutant(
