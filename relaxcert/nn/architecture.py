@@ -37,9 +37,11 @@ def describe(backbone: nn.Module) -> Description:
     if known is None or known.type is not kind:
         names = ", ".join([*_BLOCKS, *KINDS])
         raise UnsupportedLayer(
-            f"{kind.__name__} cannot be written to a model file, only {names}: save "
-            "net.state_dict() with safetensors and rebuild the network in your own code "
-            "(parametrised layers: save relaxcert.lipschitz.materialised(backbone))."
+            f"{kind.__name__} cannot be written to a model file, only {names}: write it as ONNX "
+            "(relaxcert.interop.export_backbone(net.backbone, 'net.onnx'), which the commands take "
+            "with --property), or save net.state_dict() with safetensors and rebuild the network "
+            "in your own code (parametrised layers: save "
+            "relaxcert.lipschitz.materialised(backbone))."
         )
     return {"kind": kind.__name__, **known.fields(backbone)}
 

@@ -58,7 +58,8 @@ def fit(
     Args:
         net: the network; its backbone keeps its plain layers (those that the settings train as
             orthogonal, almost orthogonal or normalised are written back as numbers).
-        train_data: a Split, (inputs, labels), or a map-style Dataset of (input, label).
+        train_data: a Split, (inputs, labels), or a map-style Dataset of (input, label); points are
+            rounded to the precision of the weights.
         optimisation: epochs, batch size, schedules, loss; the defaults suit small dense networks.
         validation: labelled points that are certified now and then; never the test part.
         evaluate_every: epochs between evaluations; default: ten times a run.
@@ -179,6 +180,9 @@ class Run:
 
     def _step(self, inputs: Tensor, labels: Tensor, share: float, epoch: float) -> Tensor:
         progress = epoch / self.settings.epochs
+        if inputs.is_floating_point():
+            # Training claims nothing, so numpy's float64 may be rounded to the weights' precision.
+            inputs = inputs.to(next(self.trained.backbone.parameters()).dtype)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate.at(progress)
         self.optimizer.zero_grad(set_to_none=True)
