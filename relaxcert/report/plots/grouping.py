@@ -155,7 +155,7 @@ def _write_counts(ax: Axes, together: Tensor) -> None:
 
 def _font(size: int, text: str) -> float:
     """Points that let a count stay inside its cell."""
-    return 9.0 if size <= _MANY else 7.0 if len(text) < 3 else 5.0 if len(text) < 5 else 4.0
+    return 9.0 if size <= _MANY else {1: 7.0, 2: 7.0, 3: 6.0, 4: 4.5}.get(len(text), 3.6)
 
 
 def _mark_alone(ax: Axes, together: Tensor) -> None:
