@@ -10,10 +10,11 @@ from torch import nn
 
 from relaxcert.heads import GloRoNet
 from relaxcert.lipschitz import folded_pairs
+from relaxcert.lipschitz import forward as forward_module
 from relaxcert.lipschitz.matrix import pair_distances
 from relaxcert.lipschitz.verified import VerifiedBounds, verify
 from relaxcert.spec import Local
-from relaxcert.testing.exact import exact, norm_within
+from relaxcert.testing.exact import exact, exact_vector, forward, norm_within
 from tests.lipschitz.references import exact_matrix
 from tests.networks import NORMS, linear, randn
 
@@ -75,18 +76,33 @@ def test_the_error_before_the_last_layer_is_not_made_smaller(name):
         assert bool((found.pairs <= plain).all())
 
 
-def test_rows_that_cancel_are_certified_with_their_rounding_error():
-    """(w_1 - w_0) M = 0 up to rounding, while h is 2^40: what is computed is all error."""
-    before = linear([[1.0, 2.0**-20], [1.0, 0.0]], [2.0**40, 2.0**40])
-    last = linear([[1.0, -1.0], [-1.0, 1.0]], [2.0**-14, 0.0])
-    backbone = nn.Sequential(before, last)
-    net = GloRoNet(backbone, Local(eps=2.0**-20)).eval()
-    points = torch.tensor([[1 / 3, 2.0**-40], [1.0, 0.0]], dtype=torch.float64)
-    found = net.certify(points)
-    proved = net.verify().norms["l2"]
-    assert proved.error_scale == pytest.approx(64.0)
-    # The computed gap may be off by 2 ulp of 2^40, 2^-11, which is more than the whole margin.
-    assert not bool(found.certified.any())
+def test_the_error_of_features_counts_in_full_where_the_pairs_are_folded(monkeypatch):
+    """f_0 - f_1 = -1 for every x, but what is computed is 511: the features are all rounding.
+
+    Both are 2^20 x, by way of x + 2^40 and x + 2^41; M cancels in the difference of the rows.
+    """
+    first = linear([[1.0], [1.0]], [2.0**40, 2.0**41])
+    second = linear([[2.0**20, 0.0], [0.0, 2.0**20]], [-(2.0**60), -(2.0**61)])
+    last = linear([[1.0, -1.0], [-1.0, 1.0]], [-1.0, 0.0])
+    backbone = nn.Sequential(first, second, last)
+    point = torch.tensor([[1.2 * 2.0**-13]], dtype=torch.float64)
+    assert exact_gap(backbone, point) == -1
+    with torch.no_grad():
+        assert (backbone(point) @ torch.tensor([1.0, -1.0]).double()).tolist() == [511.0]
+
+    def certified() -> bool:
+        net = GloRoNet(backbone, Local(eps=2.0**-60)).eval()
+        return bool(net.certify(point).certified[0])
+
+    assert verify(backbone, ["l2"], 2, (1,)).norms["l2"].error_scale == pytest.approx(64.0)
+    assert not certified()
+    monkeypatch.setattr(forward_module, "scaled_error", lambda error, proved: error)
+    assert certified()  # so the factor is needed
+
+
+def exact_gap(backbone: nn.Module, point: torch.Tensor) -> Fraction:
+    logits = forward(backbone, exact_vector(point))
+    return logits[0] - logits[1]
 
 
 def test_networks_without_linear_layers_before_the_last_are_as_before():
