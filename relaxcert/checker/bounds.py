@@ -72,11 +72,16 @@ def _check_size(rows: int, columns: int) -> None:
 
 
 def vector_norm(parts: Vector, norm: str) -> arb:
-    """The norm of a vector with entries of these sizes."""
+    """At least the norm of a vector with these entries.
+
+    Of the balls only the upper ends are used: the square of a ball around 0 holds negative numbers,
+    of which no root is known (NaN).
+    """
+    parts = [abs(part).upper() for part in parts]
     if norm == "linf":
-        return reduce(arb.max, [abs(part) for part in parts], arb(0))
+        return reduce(arb.max, parts, arb(0))
     if norm == "l1":
-        return sum((abs(part) for part in parts), arb(0))
+        return sum(parts, arb(0))
     return sum((part * part for part in parts), arb(0)).sqrt()
 
 

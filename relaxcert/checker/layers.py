@@ -269,6 +269,17 @@ def _downsampled(layer: Layer) -> tuple[Action, Shape]:
     return Bent(lambda v: [v[i] for i in order], arb(1), arb(1), arb(1)), corners.shape
 
 
+def _in_room(read: Callable[[Layer], tuple[Action, Shape]], room: str) -> Any:
+    """For points of channels and so many dimensions: torch takes others with the batch as one."""
+    dims = 1 + int(room[0])
+
+    def checked(layer: Layer) -> tuple[Action, Shape]:
+        layer.require(len(layer.shape) == dims, f"expected {dims} dimensions (channels and size).")
+        return read(layer)
+
+    return checked
+
+
 def _elementwise(function: Callable[[arb], arb], constant: arb) -> Callable[[Layer], Any]:
     bent = Bent(lambda vector: [function(x) for x in vector], constant, constant, constant)
     return lambda layer: (bent, layer.shape)
@@ -297,9 +308,9 @@ ROOMS = ("1d", "2d", "3d")
 KINDS: dict[str, Callable[[Layer], tuple[Action, Shape]]] = {
     "Linear": _linear,
     **{f"Conv{room}": _convolution for room in ROOMS},
-    **{f"AvgPool{room}": _average for room in ROOMS},
-    **{f"AdaptiveAvgPool{room}": _adaptive for room in ROOMS},
-    **{f"MaxPool{room}": _maximum for room in ROOMS},
+    **{f"AvgPool{room}": _in_room(_average, room) for room in ROOMS},
+    **{f"AdaptiveAvgPool{room}": _in_room(_adaptive, room) for room in ROOMS},
+    **{f"MaxPool{room}": _in_room(_maximum, room) for room in ROOMS},
     **{f"BatchNorm{room}": _batch_norm for room in ROOMS},
     "InputNormalisation": _normalised,
     "MinMax": _sorting,

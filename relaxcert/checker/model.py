@@ -47,12 +47,24 @@ def read_model(path: Path) -> Model:
 
 def hash_of_weights(architecture: object, tensors: dict[str, Array]) -> str:
     """SHA-256 of the canonical architecture and of names, types, shapes and bytes, by name."""
-    found = hashlib.sha256(canonical(architecture).encode())
+    found = hashlib.sha256(canonical(_ordered(architecture)).encode())
     for name, tensor in sorted(tensors.items()):
         stored = np.ascontiguousarray(tensor)
         found.update(f"\n{canonical([name, stored.dtype.str, list(tensor.shape)])}\n".encode())
         found.update(stored.tobytes())
     return found.hexdigest()
+
+
+def _ordered(fields: Any) -> Any:
+    """Children as a list of pairs: their order counts, and that of a JSON table does not."""
+    if isinstance(fields, list):
+        return [_ordered(entry) for entry in fields]
+    if not isinstance(fields, dict):
+        return fields
+    found = {name: _ordered(value) for name, value in fields.items()}
+    if fields.get("kind") == "Sequential" and isinstance(fields.get("children"), dict):
+        found["children"] = [[name, child] for name, child in found["children"].items()]
+    return found
 
 
 def first_width(architecture: Any, tensors: dict[str, Array], path: str = "") -> int | None:

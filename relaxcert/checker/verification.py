@@ -145,6 +145,7 @@ def _links(logits: Sequence[arb], reaches: dict[str, Reach]) -> Link:
         if radius:
             moved = arb(fmpq(radius.numerator, radius.denominator)) * reach.product
             gap -= moved * reach.distances[winner][loser]
-        return gap.lower()
+        # min and max pass over NaN, which is neither more nor less than anything.
+        return gap.lower() if gap.is_finite() else NOTHING
 
     return link

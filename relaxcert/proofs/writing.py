@@ -94,14 +94,31 @@ def write_proof(
 
 
 def hash_of_weights(backbone: nn.Module) -> str:
-    """SHA-256 of the canonical architecture and of names, types, shapes and bytes, by name."""
-    found = hashlib.sha256(_canonical(describe(backbone)).encode())
+    """SHA-256 of the canonical architecture and of names, types, shapes and bytes, by name.
+
+    Canonical JSON sorts the names of a table, so children are written as a list of pairs.
+    """
+    found = hashlib.sha256(_canonical(_in_order(describe(backbone))).encode())
     for name, tensor in sorted(backbone.state_dict().items()):
         stored = tensor.detach().cpu().contiguous().numpy()
         kind = stored.dtype.newbyteorder("<")
         found.update(f"\n{_canonical([name, kind.str, list(stored.shape)])}\n".encode())
         found.update(stored.astype(kind).tobytes())
     return found.hexdigest()
+
+
+def _in_order(description: dict[str, Any]) -> dict[str, Any]:
+    """A description whose children are pairs of name and child, in the order in which they run."""
+    match description:
+        case {"kind": "Sequential", "children": children}:
+            pairs = [[name, _in_order(child)] for name, child in children.items()]
+            return {**description, "children": pairs}
+        case {"kind": "Residual", "block": block}:
+            return {**description, "block": _in_order(block)}
+        case {"kind": "Concatenation", "branches": branches}:
+            return {**description, "branches": [_in_order(branch) for branch in branches]}
+        case _:
+            return description
 
 
 def _bounds(net: GloRoNet, shape: torch.Size) -> Iterator[dict[str, Any]]:

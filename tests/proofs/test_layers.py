@@ -224,3 +224,20 @@ def test_two_layers_of_one_path_do_not_share_a_bound():
 def test_points_without_a_shape_are_refused():
     with pytest.raises(checker.Unreadable, match="one number a point"):
         steps_of(*as_data(nn.Linear(4, 3)), ())
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.MaxPool2d(3, 1, 1), (3, 4)),
+        (nn.AvgPool2d(3, 1, 1), (3, 4)),
+        (nn.AdaptiveAvgPool2d(2), (2, 4)),
+        (nn.MaxPool1d(3, 1, 1), (4,)),
+        (nn.MaxPool1d(2), (2, 4, 4)),
+        (nn.MaxPool2d(1), (2, 2, 2, 2)),
+    ],
+)
+def test_pooling_takes_points_of_its_own_dimensions_only(layer, shape):
+    """torch takes the batch for the channels there: another function, of the same shape."""
+    with pytest.raises(checker.Unreadable, match="dimensions"):
+        KINDS[type(layer).__name__](checkers_layers.Layer("0", describe(layer), {}, shape))
