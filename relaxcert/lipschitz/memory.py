@@ -19,6 +19,7 @@ from torch import Tensor
 from relaxcert.lipschitz.graph import Node
 from relaxcert.lipschitz.linear_maps import LinearMap, norm_of
 from relaxcert.lipschitz.registry import Bound, Rounding
+from relaxcert.lipschitz.snapshot import tensors_of
 from relaxcert.lipschitz.structure import settings_of
 from relaxcert.spec.ball import Norm
 
@@ -47,7 +48,7 @@ class Memory:
 
         if not (_is_ours(rule) and all(_is_ours(part) for part in layer.modules())):
             return prove()
-        numbers = content_of((*layer.parameters(), *layer.buffers()))
+        numbers = content_of(tensors_of(layer))
         settings = repr((settings_of(layer), sorted(vars(rule).items())))
         return self._recalled((type(rule), type(layer), settings, norm, numbers), prove)
 

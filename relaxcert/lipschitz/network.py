@@ -67,6 +67,7 @@ class NetworkLipschitz(nn.Module):
         self.input_shape = input_shape
         self.tight = False
         self.present: VerifiedBounds | None = None
+        self._is_doubtful = False  # whether to prove anew, whatever the signature says
         self._structure: Structure | None = None
         self._watch: Watch | None = None
         self.memory = Memory()
@@ -116,7 +117,7 @@ class NetworkLipschitz(nn.Module):
         known = self.present
         self.tight = self.tight if tight is None else tight
         fits = known is not None and (shape is None or known.covers(shape))
-        fits = fits and known is not None and known.tight == self.tight
+        fits = fits and known is not None and known.tight == self.tight and not self._is_doubtful
         # Bounds for any shape were proved without folding, for which shapes must be known.
         if fits and known is not None and known.input_shape is None and shape is not None:
             fits = not is_foldable(graph)
@@ -132,6 +133,7 @@ class NetworkLipschitz(nn.Module):
                 on_layer=on_layer,
                 memory=self.memory,
             )
+            self._is_doubtful = False
         self._graph_of_proof = graph
         self.input_shape = shape
         return known
@@ -151,6 +153,7 @@ class NetworkLipschitz(nn.Module):
         """
         return (
             self.present is not None
+            and not self._is_doubtful
             and trace(self._backbone[0]).signature == self.present.signature
         )
 
@@ -234,6 +237,9 @@ class NetworkLipschitz(nn.Module):
         self._watch, self._own_forward = Watch(backbone), has_own_forward(backbone)
         if known and structure == self._structure:
             return False
+        if self._structure is not None and structure != self._structure:
+            # Proofs may rest on what signatures do not tell, such as the rules.
+            self._is_doubtful = True
         graph = trace(backbone)
         if shape is not None and (graph.needs_shape or is_foldable(graph)):
             with in_eval_mode(backbone):

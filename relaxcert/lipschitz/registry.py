@@ -102,6 +102,7 @@ class Rule(ABC, Generic[Layer]):
 
 
 _RULES: dict[type[nn.Module], Rule[Any]] = {}
+_FORWARDS: dict[type[nn.Module], object] = {}  # what the rules speak of
 
 _OWN_SCALE = (
     "divides its input by the spread of that same input: near constant inputs its slope is that of "
@@ -140,6 +141,7 @@ def rule(*kinds: type[nn.Module]) -> Callable[[type[RuleType]], type[RuleType]]:
         instance = rule_type()
         for kind in kinds:
             _RULES[kind] = instance
+            _FORWARDS[kind] = kind.forward
         return rule_type
 
     return register
@@ -173,6 +175,11 @@ def has_rule(layer: nn.Module) -> bool:
     return kind_of(layer) in _RULES
 
 
+def meaning_of(kind: type[nn.Module]) -> tuple[int, int]:
+    """Identities of what its layers compute and of the rule; both can be replaced in a class."""
+    return id(kind.forward), id(_RULES.get(kind))
+
+
 def kind_of(layer: nn.Module) -> type[nn.Module]:
     """The type of a layer; of a parametrised one, the type that it had before."""
     if parametrize.is_parametrized(layer):
@@ -188,13 +195,18 @@ def refuse_if_patched(layer: nn.Module, path: str) -> None:
     hooks = any(getattr(part, name, None) for part in parts for name in names)
     # Hooks on all modules at once (torch.nn.modules.module.register_module_forward_hook).
     hooks = hooks or any(getattr(torch.nn.modules.module, f"_global{name}", None) for name in names)
-    if hooks or any("forward" in vars(part) for part in parts):
+    if hooks or any("forward" in vars(part) or _is_patched(type(part)) for part in parts):
         what = "forward hooks" if hooks else "a forward method of its own"
         raise UnsupportedLayer(
             f"backbone{path and '.' + path} ({type(layer).__name__}) carries {what}, which may "
             "change what it computes (torch's old-style weight_norm and spectral_norm do); remove "
             "them (for those two: torch.nn.utils.remove_weight_norm / remove_spectral_norm)."
         )
+
+
+def _is_patched(kind: type[nn.Module]) -> bool:
+    """Whether the class itself got another ``forward`` after its rule was registered."""
+    return kind in _FORWARDS and kind.forward is not _FORWARDS[kind]
 
 
 def supported() -> tuple[type[nn.Module], ...]:

@@ -31,8 +31,12 @@ memcmp: Compare | None = _libc_memcmp()
 
 
 def tensors_of(backbone: nn.Module) -> Iterable[Tensor]:
-    """Parameters and buffers: all stored numbers that the function depends on."""
-    for tensor in (*backbone.parameters(), *backbone.buffers()):
+    """Parameters and buffers: all stored numbers that the function depends on.
+
+    One that is used in several places comes once for each: which ones share it may change.
+    """
+    parameters = backbone.named_parameters(remove_duplicate=False)
+    for _, tensor in (*parameters, *backbone.named_buffers(remove_duplicate=False)):
         yield tensor.detach()
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from numbers import Number
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from relaxcert.errors import UnsupportedLayer
-from relaxcert.lipschitz.registry import has_rule, refuse_if_patched
+from relaxcert.lipschitz.registry import has_rule, meaning_of, refuse_if_patched
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, type(None))
+_SLOTS = ("_parameters", "_buffers")
 
 Structure = tuple[tuple[str, int, type[nn.Module], object], ...]
 
@@ -24,24 +26,61 @@ def settings_of(layer: nn.Module) -> list[list[tuple[str, str]]]:
     return [_settings(part) for part in layer.modules()]
 
 
-def _settings(layer: nn.Module) -> list[tuple[str, str]]:
-    """Plain attributes, private ones too, such as slopes and sizes.
+def _settings(part: nn.Module) -> list[tuple[str, str]]:
+    """Plain attributes, private ones too, such as slopes and sizes; and what its tensors are for.
 
-    Tensors that are neither parameters nor buffers count as well.
+    Tensors that are neither parameters nor buffers count as well, and the numbers of numpy.
     """
-    return sorted(
+    found = [
         (name, _text_of(value))
-        for name, value in vars(layer).items()
-        if isinstance(value, (*_PLAIN, Tensor)) and name not in _OF_EVERY_MODULE
-    )
+        for name, value in vars(part).items()
+        if name not in _OF_EVERY_MODULE and _is_told(value)
+    ]
+    return [*sorted(found), ("tensors", repr(_slots(part)))]
+
+
+def _slots(module: nn.Module) -> tuple[tuple[str, bool], ...]:
+    """The names of its parameters and buffers in their order, and which of them are None.
+
+    The numbers alone do not say whether they are a weight or a bias.
+    """
+    entries = vars(module)
+    return tuple((name, value is None) for kind in _SLOTS for name, value in entries[kind].items())
+
+
+def _is_told(value: object) -> bool:
+    """Whether :func:`_text_of` says all of it."""
+    return isinstance(value, (*_PLAIN, Tensor, Number)) or hasattr(value, "tolist")
 
 
 def _text_of(value: object) -> str:
-    return repr((value.dtype, value.tolist()) if isinstance(value, Tensor) else value)
+    """Every digit, also of tensors inside others, whose own repr shows four."""
+    if isinstance(value, dict):
+        entries = cast("dict[object, object]", value).items()
+        return f"{type(value).__name__}{[(_text_of(k), _text_of(v)) for k, v in entries]}"
+    if isinstance(value, list | tuple):
+        parts = cast("list[object] | tuple[object, ...]", value)
+        return f"{type(value).__name__}{[_text_of(part) for part in parts]}"
+    if isinstance(value, set | frozenset):
+        members = cast("set[object] | frozenset[object]", value)
+        return f"{type(value).__name__}{sorted(_text_of(part) for part in members)}"
+    array: Any = value
+    return repr((array.dtype, array.tolist()) if hasattr(array, "tolist") else value)
+
+
+def _untold(module: nn.Module) -> tuple[tuple[str, int], ...]:
+    """The identities of all other attributes of a layer: functions, objects of any kind."""
+    if not has_rule(module):
+        return ()
+    return tuple(
+        (name, id(value))
+        for name, value in vars(module).items()
+        if name not in _OF_EVERY_MODULE and not _is_told(value)
+    )
 
 
 def structure_of(backbone: nn.Module) -> Structure:
-    """One entry a module: path, identity, type, settings.
+    """One entry a module: path, identity, type, settings (its rule and ``forward`` among them).
 
     Raises:
         UnsupportedLayer: a module with hooks or a patched ``forward``, or one that holds itself.
@@ -49,11 +88,12 @@ def structure_of(backbone: nn.Module) -> Structure:
     entries: list[tuple[str, int, type[nn.Module], object]] = []
     for path, module in walk(backbone):
         refuse_if_patched(module, path)
-        entries.append((path, id(module), type(module), tuple(_settings(module))))
+        told = (*_settings(module), *_untold(module), meaning_of(type(module)))
+        entries.append((path, id(module), type(module), told))
     return tuple(entries)
 
 
-_MUTABLE = (list, dict, set, Tensor)
+_MUTABLE = (list, dict, set, bytearray, Tensor)
 _MISSING = object()
 
 
@@ -65,6 +105,8 @@ class _Watched:
     kind: type[nn.Module]
     children: tuple[tuple[str, nn.Module | None], ...]
     attributes: tuple[tuple[str, Any], ...]
+    slots: tuple[tuple[str, bool], ...]
+    meaning: tuple[int, int]
     count: int  # of entries in the module's dictionary
 
     def is_same(self) -> bool:
@@ -76,6 +118,8 @@ class _Watched:
             and not entries["_forward_hooks"]
             and not entries["_forward_pre_hooks"]
             and self._has_same_children(entries["_modules"])
+            and _slots(self.module) == self.slots
+            and meaning_of(self.kind) == self.meaning
             and all(entries.get(name, _MISSING) is value for name, value in self.attributes)
         )
 
@@ -120,6 +164,8 @@ def _watched(module: nn.Module) -> _Watched:
         kind=type(module),
         children=tuple(entries["_modules"].items()),
         attributes=tuple((k, v) for k, v in entries.items() if k not in _OF_EVERY_MODULE),
+        slots=_slots(module),
+        meaning=meaning_of(type(module)),
         count=len(entries),
     )
 
@@ -135,7 +181,7 @@ def _mutable_settings(module: nn.Module) -> list[tuple[str, str]]:
 def _is_mutable(value: object) -> bool:
     if isinstance(value, tuple):
         return any(_is_mutable(part) for part in value)  # pyright: ignore[reportUnknownVariableType]
-    return isinstance(value, _MUTABLE)
+    return isinstance(value, _MUTABLE) or hasattr(value, "tolist")
 
 
 def walk(
