@@ -32,6 +32,7 @@ from relaxcert.training.ranks import Ranks
 
 PARTS = "parts"
 _STAMP, _INDEX = "stamp", "index"
+_OPTIONAL = "Tensor | None"  # the type of fields that only some certificates have
 
 
 @dataclass(frozen=True)
@@ -216,17 +217,19 @@ def check_every_index_once(index: Tensor, points: int) -> None:
 def _flat(certificates: Certificates, prefix: str = "") -> dict[str, Tensor]:
     """Every tensor by name; those of the parts of a composition as ``0/margin``, ``1/margin``."""
     tensors = {
-        f"{prefix}{name}": getattr(certificates, name).cpu().contiguous().clone()
-        for name in _columns(certificates)
+        f"{prefix}{name}": value.cpu().contiguous().clone()
+        for name in _columns()
+        if (value := getattr(certificates, name)) is not None
     }
     for place, part in enumerate(certificates.parts):
         tensors |= _flat(part, f"{prefix}{place}/")
     return tensors
 
 
-def _columns(certificates: Certificates | type[Certificates]) -> Iterator[str]:
-    for field in fields(certificates):
-        if field.type == "Tensor":
+def _columns() -> Iterator[str]:
+    """The fields that hold a tensor, those that need not among them."""
+    for field in fields(Certificates):
+        if field.type in ("Tensor", _OPTIONAL):
             yield field.name
 
 
@@ -234,7 +237,12 @@ def _restored(
     tensors: dict[str, Tensor], prop: Property, net: GloRoNet, level: str, prefix: str
 ) -> Certificates:
     inner = [place for place in range(len(prop.parts)) if f"{prefix}{place}/margin" in tensors]
-    columns: dict[str, Any] = {name: tensors[prefix + name] for name in _columns(Certificates)}
+    optional = {field.name for field in fields(Certificates) if field.type == _OPTIONAL}
+    columns: dict[str, Any] = {
+        name: tensors[prefix + name]
+        for name in _columns()
+        if name not in optional or prefix + name in tensors
+    }
     return Certificates(
         **columns,
         prop=prop,

@@ -45,7 +45,13 @@ def nothing(_: int) -> None:
 
 
 def same_bits(one: Certificates, other: Certificates) -> bool:
-    tensors = [f.name for f in fields(one) if isinstance(getattr(one, f.name), Tensor)]
+    tensors = [
+        f.name
+        for f in fields(one)
+        if isinstance(getattr(one, f.name), Tensor) or isinstance(getattr(other, f.name), Tensor)
+    ]
+    if any(getattr(one, name) is None or getattr(other, name) is None for name in tensors):
+        return False
     equal = [
         torch.equal(getattr(one, name).nan_to_num(7.0), getattr(other, name).nan_to_num(7.0))
         if getattr(one, name).is_floating_point()
