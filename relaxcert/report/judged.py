@@ -46,6 +46,13 @@ def read_crosscheck(run: Run, path: Path | None = None) -> CrossChecked | None:
     found = _read(folder / CROSSCHECK, CrossChecked)
     _same(folder / CROSSCHECK, "property", found.digest, run.summary.digest)
     lines = folder / CROSSCHECK_LINES
+    if found.weights_sha256 is not None:
+        _same(folder / CROSSCHECK, "weights", found.weights_sha256, run.summary.weights_sha256)
+    elif not lines.is_file():
+        raise DataError(
+            f"{folder / CROSSCHECK} does not say of which weights it is, and {CROSSCHECK_LINES} "
+            "is not beside it: cross-check again, or copy both files."
+        )
     if lines.is_file():
         with lines.open(encoding="utf-8", errors="replace") as file:
             header = file.readline(_MOST)

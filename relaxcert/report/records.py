@@ -124,3 +124,5 @@ class CrossChecked(Record):
     rejected_and_fails: int
     unknown: int
     median_seconds: float | None = None
+    at_radius: bool = False
+    weights_sha256: str | None = None

@@ -69,7 +69,9 @@ class CrossCheck:
         """Counts and times, as plain data."""
         seconds = [float(record["seconds"]) for record in self.records if "seconds" in record]
         return {
-            **{key: self.header[key] for key in ("property", "digest", "solver")},
+            **{key: self.header[key] for key in ("property", "digest", "solver", "at_radius")},
+            "weights_sha256": self.header["weights"],
+            "data_sha256": self.header["data"],
             "points": len(self.records),
             "head_certified": self._count(certified=True),
             "both_certify": self._count(certified=True, answer="certified"),
@@ -181,10 +183,10 @@ def crosscheck_all(
     nets = [net if prop == net.prop else _headed(net, prop) for prop in props]
     network = exact_network(net.backbone, tuple(inputs.shape[1:]))
     header = _header(net, inputs, props, backend.name, limits, at_radius)
-    book = Records(records, header)
+    book = Records(records, header, len(inputs), len(props))
     # A copy, since an in-place activation may overwrite it; also refuses inexact inputs.
     heads = [(head, head.certify(inputs.detach().clone())) for head in nets]
-    skip = book.complete(len(props))
+    skip = book.complete()
     tasks = tasks_of(heads, inputs, skip=skip, audit_every=audit_every, at_radius=at_radius)
     shared = Job(network, tuple(props), solver, limits, ())
     for done in _results(shared, tasks, jobs, executor, scheduler):

@@ -142,8 +142,14 @@ class Tightness:
 
     @property
     def unsound(self) -> bool:
-        """Whether the head certifies a radius at which the property fails, by an exact witness."""
-        return self.certified > self.exact.refuted
+        """Whether the head certifies a radius at which the property fails, by an exact witness.
+
+        Balls are closed: a certified radius is itself claimed. The uniform order implies the
+        pointwise one, so that a witness against the weaker counts, too.
+        """
+        weaker = math.inf if self.pointwise is None else self.pointwise.refuted
+        refuted = min(self.exact.refuted, weaker)
+        return refuted < math.inf and self.certified >= refuted
 
     @property
     def ratio(self) -> float:

@@ -12,6 +12,9 @@ from relaxcert.errors import DataError
 from relaxcert.files import write_text
 
 Record = dict[str, Any]
+_FOUND = ("answer", "finding", "certified")
+_ANSWERS = ("certified", "falsified", "unknown")
+_FINDINGS = ("consistent", "violation", "fault")
 
 
 class Records:
@@ -20,13 +23,17 @@ class Records:
     Args:
         path: the file; None keeps records in memory only.
         header: what identifies the run. An existing file must have the same.
+        points, properties: how many of each there are.
 
     Raises:
         DataError: the file belongs to another run, or is not such a file.
     """
 
-    def __init__(self, path: str | Path | None, header: Record) -> None:
+    def __init__(
+        self, path: str | Path | None, header: Record, points: int, properties: int
+    ) -> None:
         self.path = None if path is None else Path(path)
+        self.sizes = {"index": points, "property": properties}
         self.done: dict[tuple[int, int], Record] = {}  # by index and property
         if self.path is None:
             return
@@ -44,10 +51,10 @@ class Records:
                 file.write("".join(json.dumps(record) + "\n" for record in fresh))
         return fresh
 
-    def complete(self, properties: int) -> set[int]:
-        """The points at which all of so many properties are done."""
+    def complete(self) -> set[int]:
+        """The points at which all properties are done."""
         counts = Counter(index for index, _ in self.done)
-        return {index for index, count in counts.items() if count == properties}
+        return {index for index, count in counts.items() if count == self.sizes["property"]}
 
     def _resume(self, path: Path, header: Record) -> None:
         content = path.read_text("utf-8", errors="replace")
@@ -63,12 +70,34 @@ class Records:
             )
         for number, line in enumerate(lines[1:], 2):
             record = _parsed(line, path, number)
-            for name in ("index", "property"):
-                if not isinstance(record.get(name), int):
-                    raise DataError(f"{path}, line {number}: no whole number in field {name!r}.")
+            self._check(record, f"{path}, line {number}")
+            if _place(record) in self.done:
+                raise DataError(
+                    f"{path}, line {number}: a second result of point {record['index']}: did two "
+                    "runs write at once? Remove the file, or give another name."
+                )
             self.done[_place(record)] = record
         if torn:  # a run that was killed while it wrote
             write_text(path, complete + "\n")
+
+    def _check(self, record: Record, where: str) -> None:
+        """What is counted as done is not judged again, so it must be a result of this run."""
+        for name, size in self.sizes.items():
+            value = record.get(name)
+            if type(value) is not int or not 0 <= value < size:
+                raise DataError(
+                    f"{where}: field {name!r} is {str(value)[:40]!r}, expected a whole number from "
+                    f"0 to {size - 1}: remove the file, or give another name."
+                )
+        answer, finding, certified = (record.get(name) for name in _FOUND)
+        broken = certified is True and answer == "falsified"
+        known = type(certified) is bool and answer in _ANSWERS and finding in _FINDINGS
+        if not known or broken != (finding == "violation"):
+            raise DataError(
+                f"{where}: certified={certified!r:.40}, answer={answer!r:.40} and "
+                f"finding={finding!r:.40} are no result of a cross-check: remove the file, or give "
+                "another name."
+            )
 
 
 def _place(record: Record) -> tuple[int, int]:

@@ -178,6 +178,16 @@ def test_a_crosscheck_of_something_else_is_refused(folder, tmp_path):
     (place / "crosscheck.jsonl").write_text(json.dumps({"weights": "0" * 64}))
     with pytest.raises(DataError, match="another weights"):
         read_crosscheck(run, place)
+    (place / "crosscheck.jsonl").unlink()
+    with pytest.raises(DataError, match="does not say of which weights"):
+        read_crosscheck(run, place)
+    for weights in ("0" * 64, run.summary.weights_sha256):
+        (place / "crosscheck.json").write_text(json.dumps({**found, "weights_sha256": weights}))
+        if weights == run.summary.weights_sha256:
+            assert read_crosscheck(run, place).points == 1
+        else:
+            with pytest.raises(DataError, match="another weights"):
+                read_crosscheck(run, place)
     with pytest.raises(DataError, match="no such file"):
         read_crosscheck(run, tmp_path)
 

@@ -200,6 +200,31 @@ def test_results_are_resumed_and_belong_to_their_run(net, points, tmp_path):
         crosscheck(net, points[:12], records=path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"property": 1}, "field 'property'"),
+        ({"index": 3}, "field 'index'"),
+        ({"index": -1}, "field 'index'"),
+        ({"index": False}, "field 'index'"),
+        ({"index": 1}, "a second result"),
+        ({"answer": "falsified", "certified": True, "finding": "consistent"}, "no result"),
+        ({"answer": None}, "no result"),
+        ({"finding": "fine"}, "no result"),
+        ({"certified": "true"}, "no result"),
+    ],
+)
+def test_what_is_no_result_of_the_run_is_not_taken_for_one(net, points, tmp_path, changes, said):
+    """A point that counts as done is not judged again: it must not hide a violation."""
+    path = tmp_path / "results.jsonl"
+    crosscheck(net, points[:3], records=path)
+    header, first, *others = path.read_text().splitlines()
+    record = {**json.loads(first), **changes}
+    path.write_text("\n".join([header, *others, json.dumps(record)]) + "\n")
+    with pytest.raises(DataError, match=said):
+        crosscheck(net, points[:3], records=path)
+
+
 def test_any_executor_will_do(net, points):
     with ThreadPoolExecutor(2) as pool:
         spread = crosscheck(net, points[:20], executor=pool, jobs=2)

@@ -11,7 +11,13 @@ import torch
 from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.report.plots import exactness_scatter, new_figure
-from relaxcert.smt.exactness import exact_radius, median_ratio, tightness
+from relaxcert.smt.exactness import (
+    ExactRadius,
+    Tightness,
+    exact_radius,
+    median_ratio,
+    tightness,
+)
 from relaxcert.spec import Local, RelaxedTopK, TopK
 from tests.networks import random_backbone
 from tests.smt.networks import BENT, LINE, affine, exact, fractions, regions
@@ -69,3 +75,21 @@ def test_mistakes_are_explained():
         tightness(net, torch.zeros(1, 1))
     with pytest.raises(InvalidInput, match="tolerance=0"):
         exact_radius(exact(LINE, 1), (Fraction(0),), Local(eps=1), tolerance=0)
+
+
+@pytest.mark.parametrize(
+    ("certified", "refuted", "weaker", "unsound"),
+    [
+        (1.0, 1.0, None, True),  # the ball of the certified radius itself is claimed
+        (1.0, 1.0 + 2.0**-52, None, False),
+        (1.0, math.inf, 0.5, True),
+        (1.0, 2.0, 2.0, False),
+        (math.inf, math.inf, None, False),
+        (math.inf, 1e9, None, True),
+        (math.nan, 1.0, None, False),
+        (0.0, 0.5, 0.5, False),
+    ],
+)
+def test_what_contradicts_a_certified_radius(certified, refuted, weaker, unsound):
+    pointwise = None if weaker is None else ExactRadius(0.0, weaker)
+    assert Tightness(0, certified, ExactRadius(0.0, refuted), pointwise).unsound is unsound
