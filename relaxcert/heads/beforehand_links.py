@@ -143,6 +143,8 @@ def _in_raw(value: Affine, count: int, order: float, dtype: torch.dtype) -> Affi
     Both numbers are at least the smallest normal one, so that their own conversion is relative.
     """
     factor, term = norm_surplus(count, order, dtype)
+    if raw_norm_dtype(count, dtype) != dtype:
+        term += ETA[dtype]  # of a norm in float64, which is then converted
     at_zero = value.at_zero + value.slope * term
     smallest = torch.finfo(dtype).tiny
     widened = _WIDENED[dtype]

@@ -342,9 +342,9 @@ class GloRoNet(nn.Module):
 
     def _in_weight_dtype(self, inputs: Tensor) -> Tensor:
         weights = next(self.backbone.parameters(), None)
+        unit_of(inputs.dtype if weights is None else weights.dtype)
         if weights is None or inputs.dtype == weights.dtype:
             return inputs
-        unit_of(weights.dtype)
         if not _held_exactly(inputs.dtype, weights.dtype):
             raise InvalidInput(
                 f"inputs has dtype {inputs.dtype}, the weights {weights.dtype}: rounding "

@@ -95,11 +95,23 @@ class Folding:
             if is_moving(node.layer) and not whole and self._shape(operand) != _shape(node):
                 moved = as_dense(before, self._shape(anchor), _shape(node))
             else:
-                shapes = (self._shape(anchor), self._shape(operand), _shape(node))
-                moved = product(own, before, shapes)
+                moved = self._after(own, before, anchor, node)
             if moved is not None:
                 found[anchor] = moved
         return found
+
+    def _after(
+        self, own: LinearMap, before: LinearMap, anchor: int, node: Node
+    ) -> LinearMap | None:
+        """own o before, where ``before`` may flatten points without a trace (it is one factor)."""
+        ends, operand = self._ends(anchor, node), self._shape(node.operands[0])
+        if isinstance(own, Factors) and own.factors.numel() > 1 and ends[0] != operand:
+            # Its channels are those of the operand, not of the anchor.
+            written = as_dense(own, operand, ends[1])
+            return (
+                None if written is None else product(written, before, (ends[0], operand, ends[1]))
+            )
+        return product(own, before, (ends[0], operand, ends[1]))
 
     def _shape(self, place: int) -> tuple[int, ...]:
         return _shape(self.graph.nodes[place])

@@ -11,7 +11,7 @@ overflows in float32 makes a sigmoid of 1e-39 zero), for which ``absolute`` pays
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -108,11 +108,15 @@ class ELURule(SmoothRule):
     """max(x, 0) + a (exp(min(x, 0)) - 1): max(1, |a|), by expm1."""
 
     def known(self, layer: nn.Module) -> Smooth:
-        """The result is relative to itself: one library function and one product."""
+        """The result is relative to itself: one library function and one product.
+
+        What the function may lose is multiplied.
+        """
         slope = abs(float(getattr(layer, "alpha", 1.0)))
         if not (slope == 0.0 or 1.0 / _MODERATE <= slope <= _MODERATE):
             raise UnsupportedLayer(f"{layer!r}: alpha must be 0 or of a size from 2^-100 to 2^100.")
-        return Smooth(max(1.0, slope), _RELATIVE)
+        largest = max(1.0, slope)
+        return Smooth(largest, replace(_RELATIVE, absolute=_LOST * largest))
 
 
 @rule(nn.Hardtanh)

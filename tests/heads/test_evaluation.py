@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from relaxcert.errors import UnsupportedPrecision
 from relaxcert.heads import GloRoNet, evaluation
-from relaxcert.heads.beforehand_links import BeforehandLinks, pairs_in
+from relaxcert.heads.beforehand_links import BeforehandLinks, allowances, pairs_in
 from relaxcert.heads.evaluation import running_output
+from relaxcert.lipschitz.a_priori import Affine, RoundingBeforehand
 from relaxcert.lipschitz.pairs import TablePairs
 from relaxcert.spec import Local, RelaxedTopK
 from tests.lipschitz.exact import exact_vector, forward
@@ -175,3 +177,20 @@ def test_distances_are_rounded_up(dtype):
     assert bool((found.table.double() >= table).all())
     assert bool((found.table.double() <= table * (1 + 2.0**-23) + 1e-44).all())
     assert found.table[0, 0] == 0.0
+
+
+def test_a_norm_that_loses_digits_on_its_way_to_float32_is_allowed_for():
+    """Of many numbers it is computed in float64; then it may fall between two subnormal ones."""
+    steep = Affine(0.0, 2.0**60)
+    known = RoundingBeforehand(steep, steep, Affine(0.0, 0.0), Affine(0.0, 0.0), 1.0)
+    points = torch.zeros(1, 2**18 + 1)
+    points[0, :2] = 2.0**-149
+    (_, error, _, _), _ = allowances(known, 0.0, 1.0, 2.0, points).at(points)
+    assert error.double().item() >= 2.0**60 * 2.0**-149 * 2**0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.uint8, torch.int64])
+def test_points_without_a_rounding_analysis_are_refused_where_no_weight_has_a_dtype(dtype):
+    net = GloRoNet(nn.Sequential(nn.Flatten()), Local(eps="0.01"), num_classes=4).eval()
+    with pytest.raises(UnsupportedPrecision, match="no rounding analysis"):
+        net(torch.tensor([[1, 2, 3, 9]], dtype=dtype))

@@ -66,6 +66,19 @@ CASES = {
         lambda: [nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(27, 4)],
         (2, 4, 4),
     ),
+    "flattened, norm": (lambda: [nn.Flatten(), nn.BatchNorm1d(24)], (2, 3, 4)),
+    "flattened, norm, dense": (
+        lambda: [nn.Flatten(), nn.BatchNorm1d(24), nn.Linear(24, 4)],
+        (2, 3, 4),
+    ),
+    "convolution, flattened, norm, dense": (
+        lambda: [nn.Conv2d(2, 3, 2), nn.Flatten(), nn.BatchNorm1d(27), nn.Linear(27, 4)],
+        (2, 4, 4),
+    ),
+    "flattened by half, norm, convolution": (
+        lambda: [nn.Flatten(2), nn.BatchNorm1d(2), nn.Conv1d(2, 3, 2)],
+        (2, 3, 2),
+    ),
     "circular, flattened, dense": (
         lambda: [
             nn.Conv1d(1, 2, 5, padding="same", padding_mode="circular"),

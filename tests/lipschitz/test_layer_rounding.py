@@ -188,3 +188,10 @@ def test_convolutions_are_computed_conventionally_during_certification():
         Watching(2, 2)(torch.zeros(1, 2))
     assert seen == [(False, False)]
     assert (torch._C._get_mkldnn_enabled(), torch._C._get_nnpack_enabled()) == before
+
+
+@pytest.mark.parametrize("alpha", [0.5, -3.0, 2.0**100])
+def test_what_expm1_may_lose_is_multiplied_by_alpha(alpha):
+    """The assumption: numbers below 2^-125 may come out as 0, before alpha multiplies them."""
+    stated = rules_activation.ELURule().rounding(nn.ELU(alpha), "linf")
+    assert stated.absolute >= 2.0**-125 * abs(alpha)
