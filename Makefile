@@ -39,7 +39,7 @@ bench: $(VENV)/.ready
 
 # Each seeded fault in a copy of the package; exit status 1 if a test suite lets one pass.
 mutants: $(VENV)/.ready
-	$(BIN)/python -m tests.mutants.run --out mutants.md
+	$(BIN)/python -m tests.mutants.run --jobs 2 --out mutants.md
 
 $(VENV)/.docs: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"

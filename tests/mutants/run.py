@@ -1,6 +1,6 @@
 """Put every seeded fault into a copy of the package and see which test kills it.
 
-    python -m tests.mutants.run [--only TEXT] [--limit SECONDS] [--out TABLE.md]
+    python -m tests.mutants.run [--only TEXT] [--limit SECONDS] [--jobs N] [--out TABLE.md]
 
 Exit code 1 if one survives, 2 if one does not fit the code. The tests run from the copy, in a
 process of their own, derandomised, and stop at the first failure.
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="mutants whose name or file holds this text")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for each suite")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants that run at the same time")
     parser.add_argument("--out", type=Path, help="write the table to this file")
     given = parser.parse_args(arguments)
     chosen = [m for m in MUTANTS if given.only in m.name or given.only in m.file]
@@ -112,13 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for mutant in chosen:  # all of them, before the first takes its time
             mutated(mutant, ROOT / "relaxcert")
-        for mutant in chosen:
-            outcome = run(mutant, given.limit)
-            outcomes.append(outcome)
-            print(
-                f"{outcome.seconds:6.1f} s  {mutant.name}: {outcome.killer or 'SURVIVES'}",
-                flush=True,
-            )
+        with ThreadPoolExecutor(max(1, given.jobs)) as pool:  # each waits for a process
+            for outcome in pool.map(lambda mutant: run(mutant, given.limit), chosen):
+                outcomes.append(outcome)
+                found = outcome.killer or "SURVIVES"
+                print(f"{outcome.seconds:6.1f} s  {outcome.mutant.name}: {found}", flush=True)
     except StaleMutant as stale:
         print(f"error: {stale}", file=sys.stderr)
         return 2
