@@ -47,6 +47,8 @@ def interrupted_when(ready, folder: Path, *arguments: object) -> tuple[int, str,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell's background job ignores Ctrl-C, and its children would.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     limit = time.monotonic() + 120
     while not ready() and process.poll() is None and time.monotonic() < limit:
@@ -152,12 +154,12 @@ def test_what_keeps_nothing_says_so(run, tmp_path, monkeypatch):
     model = str(save_model(net, tmp_path / "net.safetensors"))
     np.save(tmp_path / "points.npy", torch.ones(3, 6).numpy())
     points = str(tmp_path / "points.npy")
-    monkeypatch.setattr(crosscheck, "crosscheck", stopped)
+    monkeypatch.setattr(crosscheck, "crosscheck_all", stopped)
     status, _, err = run("crosscheck", model, "--data", points)
     assert status == 130
     assert "without --out no result is kept" in one_line(err)
     monkeypatch.setattr(GloRoNet, "certify", stopped)
     status, out, err = run("certify", model, "--data", points, "--out", str(tmp_path / "out"))
     assert (status, out) == (130, "")
-    assert "nothing was left half-written; start again with: relaxcert certify" in one_line(err)
+    assert "no block was kept yet; start again with: relaxcert certify" in one_line(err)
     assert not (tmp_path / "out").exists()

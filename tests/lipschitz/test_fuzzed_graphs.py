@@ -173,7 +173,9 @@ def test_the_fuzz_would_find_a_residual_bounded_by_the_larger_part(monkeypatch):
     monkeypatch.setattr(
         "relaxcert.lipschitz.propagation.add_up", lambda *parts: max(parts, default=0.0)
     )
-    monkeypatch.setattr(folding.Folding, "smaller", lambda self, place, norm, totals, known: known)
+    monkeypatch.setattr(
+        folding.Folding, "smaller", lambda self, place, norm, totals, known, memory: known
+    )
     torch.manual_seed(0)
     assert not all(
         holds(Residual(nn.Sequential(nn.Conv2d(4, 4, 1, groups=4), nn.LeakyReLU(0.9))), seed)

@@ -29,6 +29,15 @@ def hard_script() -> Script:
     return Script("\n".join(lines), ())
 
 
+@pytest.fixture
+def heard():
+    """Ctrl-C raises also where the tests are a shell's background job, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_stops_the_solver_and_is_raised():
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     started = time.monotonic()
