@@ -15,6 +15,7 @@ from relaxcert.checker.certificate import canonical, check_size
 from relaxcert.checker.outcome import Unreadable
 
 Array = np.ndarray[Any, Any]
+_DEPTH = 128  # of JSON: a layer within a Sequential is two levels deeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,15 @@ def hash_of_weights(architecture: object, tensors: dict[str, Array]) -> str:
     return found.hexdigest()
 
 
-def _ordered(fields: Any) -> Any:
+def _ordered(fields: Any, depth: int = 0) -> Any:
     """Children as a list of pairs: their order counts, and that of a JSON table does not."""
+    if depth > _DEPTH:
+        raise Unreadable(f"the architecture is nested deeper than {_DEPTH} levels.")
     if isinstance(fields, list):
-        return [_ordered(entry) for entry in fields]
+        return [_ordered(entry, depth + 1) for entry in fields]
     if not isinstance(fields, dict):
         return fields
-    found = {name: _ordered(value) for name, value in fields.items()}
+    found = {name: _ordered(value, depth + 1) for name, value in fields.items()}
     if fields.get("kind") == "Sequential" and isinstance(fields.get("children"), dict):
         found["children"] = [[name, child] for name, child in found["children"].items()]
     return found

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 from relaxcert.data.files import read_points
 from relaxcert.data.images.parts import image_part, image_tensors
@@ -23,6 +23,9 @@ from relaxcert.errors import InvalidInput
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import Model, load_model
 from relaxcert.lipschitz.verified import VerifiedBounds
+from relaxcert.nn.elementwise import Diagonal
+from relaxcert.nn.layers import InputNormalisation
+from relaxcert.nn.rearrange import Rearrange
 from relaxcert.spec.catalogue import load_document
 from relaxcert.spec.property import Property
 from relaxcert.training.evaluation import Figures
@@ -162,14 +165,21 @@ def _hcas_part(part: str) -> Split:
     return hcas()[part]
 
 
+_SAME_FEATURES = (nn.Flatten, nn.Identity, nn.Dropout, nn.BatchNorm1d, InputNormalisation, Diagonal)
+
+
 def features_of(net: GloRoNet) -> int | None:
     """The number of features a point that a network takes, if its first linear layer tells."""
     shape = net.lipschitz.input_shape
     if shape is not None:
         return math.prod(shape)
     for node in net.lipschitz.live_graph().layers:
-        if isinstance(node.layer, torch.nn.Linear):
+        if isinstance(node.layer, nn.Linear):
             return node.layer.in_features
+        if isinstance(node.layer, Rearrange):
+            return node.layer.count
+        if not isinstance(node.layer, _SAME_FEATURES):
+            return None  # a convolution, say: what a later linear layer takes is another number
     return None
 
 

@@ -227,7 +227,8 @@ def _refuse_unsound(
         for record in one.violations:
             point = tuple(map(Fraction, inputs[record["index"]].double().flatten().tolist()))
             judged = prop if record["eps"] is None else prop.with_eps(record["eps"])
-            witness = witness_of(record, point, judged, fingerprint(net.backbone))
+            shape = tuple(inputs.shape[1:])
+            witness = witness_of(record, point, judged, fingerprint(net.backbone), shape)
             path = save_witness(folder / f"witness-{record['index']}{suffix}.npz", witness)
             console().print(
                 f"point {record['index']} is certified, and the property fails near it; replay "
@@ -247,7 +248,7 @@ def _replay(net: GloRoNet, model: Path, path: Path, json: bool) -> None:
     witness = load_witness(path)
     if witness.weights != fingerprint(net.backbone):
         raise InvalidInput(f"{path} is about other weights than those of {model}.")
-    network = exact_network(net.backbone, (len(witness.point),))
+    network = exact_network(net.backbone, witness.shape or (len(witness.point),))
     judgement = witness.replay(network)
     confirmed = judgement.verdict.answer is Answer.FALSIFIED
     shown = {

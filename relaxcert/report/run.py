@@ -164,6 +164,9 @@ def _check(folder: Path, summary: Summary, records: list[Point]) -> None:
         "points": (summary.points, len(records)),
         "certified": (summary.certified, certified),
     }
+    if records:
+        rejected = round(1 - certified / len(records), 9)
+        claims["rejection_rate"] = (round(summary.rejection_rate, 9), rejected)
     if summary.figures is not None and records and records[0].counts is not None:
         share = sum(record.counts is True for record in records) / len(records)
         claims["figures.vra"] = (round(summary.figures.vra, 9), round(share, 9))

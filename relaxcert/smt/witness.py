@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from dataclasses import dataclass
 from fractions import Fraction
@@ -30,12 +31,14 @@ class Witness:
         point: x, exact.
         witnesses: one x' for each broken part, exact.
         weights: fingerprint of the network's weights.
+        shape: of one input; empty where the file does not say: flat.
     """
 
     prop: Property
     point: Exact
     witnesses: tuple[Exact, ...]
     weights: str
+    shape: tuple[int, ...] = ()
 
     def replay(self, network: ExactNetwork) -> Judgement:
         """Judge again with nothing but the witnesses; FALSIFIED confirms them."""
@@ -56,6 +59,7 @@ def save_witness(path: str | Path, witness: Witness) -> Path:
         "witnesses_exact": np.array(exact),
         "property": np.array(canonical_json(witness.prop)),
         "weights": np.array(witness.weights),
+        "shape": np.array(witness.shape or (len(witness.point),), dtype=np.int64),
     }
 
     def write(name: Path) -> None:
@@ -80,6 +84,7 @@ def load_witness(path: str | Path) -> Witness:
             text = {name: arrays[name] for name in ("x_exact", "witnesses_exact")}
             prop = from_canonical(str(arrays["property"]))
             weights = str(arrays["weights"])
+            shape = tuple(map(int, arrays["shape"])) if "shape" in arrays else ()
         point = tuple(map(_fraction, text["x_exact"].tolist()))
         witnesses = tuple(tuple(map(_fraction, row)) for row in text["witnesses_exact"].tolist())
     except DataError:
@@ -91,7 +96,9 @@ def load_witness(path: str | Path) -> Witness:
         ) from error
     if not point or any(len(row) != len(point) for row in witnesses):
         raise DataError(f"{source}: x and the witnesses have different numbers of inputs.")
-    return Witness(prop, point, witnesses, weights)
+    if shape and (min(shape) < 1 or math.prod(shape) != len(point)):
+        raise DataError(f"{source}: shape {shape} does not fit the {len(point)} numbers of x.")
+    return Witness(prop, point, witnesses, weights, shape)
 
 
 def _check_size(source: Path) -> None:
@@ -100,10 +107,16 @@ def _check_size(source: Path) -> None:
             raise DataError(f"{source}: unpacks to more than {_LIMIT >> 20} MiB: no witness.")
 
 
-def witness_of(record: dict[str, Any], point: Exact, prop: Property, weights: str) -> Witness:
+def witness_of(
+    record: dict[str, Any],
+    point: Exact,
+    prop: Property,
+    weights: str,
+    shape: tuple[int, ...] = (),
+) -> Witness:
     """The witness in a cross-check's record."""
     found = [tuple(map(Fraction, entry["witness"])) for entry in record["evidence"]]
-    return Witness(prop, point, tuple(found), weights)
+    return Witness(prop, point, tuple(found), weights, shape)
 
 
 def _fraction(text: object) -> Fraction:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from flint import arb, ctx
+from safetensors.numpy import save_file
 from torch import nn
 
 from relaxcert import checker
@@ -115,3 +116,14 @@ def test_the_order_of_layers_is_part_of_the_hash_of_weights(tmp_path):
         assert header["weights"] == read_model(model).weights
         hashes.add(header["weights"])
     assert len(hashes) == 2
+
+
+@pytest.mark.parametrize("depth", [200, 600, 5000, 100_000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"children":{"a":', "}}")])
+def test_a_deeply_nested_architecture_is_unreadable(opening, closing, depth, tmp_path):
+    text = opening * depth + "0" + closing * depth
+    metadata = {"format": "relaxcert-model", "version": "1", "architecture": text}
+    metadata |= {"property": "{}", "digest": hashlib.sha256(b"{}").hexdigest()}
+    save_file({"weight": np.zeros((2, 2), np.float32)}, tmp_path / "deep", metadata)
+    with pytest.raises(checker.Unreadable):
+        read_model(tmp_path / "deep")

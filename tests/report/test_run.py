@@ -110,6 +110,8 @@ CHANGES = {
     "a point that counts although it does not": (
         lambda _, lines: next(x for x in lines if not x["counts"]).update(counts=True),
         "figures.vra"),
+    "fewer points rejected than are": (
+        lambda s, _: s.update(rejection_rate=s["rejection_rate"] / 2), "rejection_rate"),
     "a line left out": (lambda _, lines: lines.pop(3), "index is 4, expected 3"),
     "the last line left out": (lambda _, lines: lines.pop(), "points is 60"),
     "a class too many": (lambda _, lines: lines[5].update(set=[99]), "speaks of class 99"),

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from relaxcert.cli import main
 from relaxcert.errors import DataError
@@ -77,6 +78,27 @@ def test_a_falsified_certificate_is_status_3_with_a_witness_that_replays(
     assert status == 3
     assert json.loads(out)["confirmed"]
     assert "in exact arithmetic" in err
+
+
+def test_a_witness_for_an_image_replays(run, tmp_path, monkeypatch):
+    """A convolution takes the point in its own shape."""
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+    model = tmp_path / "images.safetensors"
+    save_model(GloRoNet(backbone, Local(eps=1)), model)
+    np.savez(tmp_path / "images.npz", x=torch.randn(4, 1, 3, 3).numpy())
+    with_eps_scaled(monkeypatch, 1e-3)
+    where = ("--data", tmp_path / "images.npz", "--out", tmp_path / "out")
+    status, _, err = run("crosscheck", model, *where)
+    assert status == 3, err
+    path = next((tmp_path / "out").glob("witness-*.npz"))
+    status, out, err = run("crosscheck", model, "--replay", path, "--json")
+    assert (status, json.loads(out)["confirmed"]) == (3, True), err
+    with np.load(path) as arrays:
+        np.savez(path, **{**arrays, "shape": np.array([1, 3, 4])})
+    status, _, err = run("crosscheck", model, "--replay", path)
+    assert status == 2
+    assert "does not fit the 9 numbers" in err
 
 
 def test_bad_input_is_status_2(run, model, tmp_path):
