@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 _STEPS = 160
+_LEAST = 1e-300  # an axis whose steps do not underflow
 _HIGHEST = 0.995  # of the finite radii, where an axis ends
 
 
@@ -25,6 +26,6 @@ def eps_grid(radius: Tensor, eps: float | None) -> Tensor:
     end = 2.0 * (eps or 0.0)
     if len(finite):
         end = max(end, float(finite[int(_HIGHEST * (len(finite) - 1))]))
-    grid = torch.linspace(0, end or 1.0, _STEPS + 1, dtype=torch.float64)[1:]
+    grid = torch.linspace(0, max(end or 1.0, _LEAST), _STEPS + 1, dtype=torch.float64)[1:]
     marked = grid if eps is None else torch.cat((grid, grid.new_tensor([eps])))
     return marked.sort().values

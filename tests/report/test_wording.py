@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relaxcert.errors import DataError
@@ -100,6 +100,7 @@ def test_shares_are_counted_as_one_would_by_hand(values, grid):
 
 
 @given(radii, st.none() | st.floats(1e-3, 3))
+@example([5e-324], None)
 def test_grids_ascend_from_above_zero_and_hold_eps(values, eps):
     grid = eps_grid(torch.tensor(values, dtype=torch.float64), eps)
     assert bool((grid[1:] >= grid[:-1]).all())
