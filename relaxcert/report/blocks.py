@@ -181,7 +181,10 @@ class Parts:
         return index, certificates
 
     def _check_stamp(self, path: Path, metadata: dict[str, str] | None) -> None:
-        found = json.loads((metadata or {}).get(_STAMP, "{}"))
+        try:
+            found = dict(json.loads((metadata or {}).get(_STAMP, "{}")))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise DataError(f"{path} has no stamp of a run: remove it and resume.") from error
         for name, value in self.stamp.items():
             if found.get(name) != value:
                 raise DataError(

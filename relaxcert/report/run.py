@@ -164,6 +164,10 @@ def _check(folder: Path, summary: Summary, records: list[Point]) -> None:
         "points": (summary.points, len(records)),
         "certified": (summary.certified, certified),
     }
+    if any(record.counts and not record.certified for record in records):
+        raise DataError(
+            f"{folder}: in {POINTS} a rejected point counts for the VRA; certify again."
+        )
     if records:
         rejected = round(1 - certified / len(records), 9)
         claims["rejection_rate"] = (round(summary.rejection_rate, 9), rejected)

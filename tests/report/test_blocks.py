@@ -213,3 +213,14 @@ def test_a_block_is_certified_by_itself(monkeypatch):
     monkeypatch.setattr(blocks, "concatenate", partial(list))
     assert [len(c) for c in certify_in_memory(task, nothing)] == [16, 16, 5]
     assert [task.rows(block).start for block in task.blocks] == [0, 16, 32]
+
+
+@pytest.mark.parametrize("stamp", ["no JSON", "[1]", "7", "null", "[" * 100_000])
+def test_a_block_without_a_stamp_is_refused(tmp_path, stamp):
+    parts = Parts(work(), tmp_path, ALONE, resume=False)
+    parts.certify(nothing)
+    with safe_open(parts.path(2), "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, parts.path(2), {"stamp": stamp})
+    with pytest.raises(DataError, match="no stamp"):
+        Parts(work(), tmp_path, ALONE, resume=True)

@@ -112,6 +112,9 @@ CHANGES = {
         "figures.vra"),
     "fewer points rejected than are": (
         lambda s, _: s.update(rejection_rate=s["rejection_rate"] / 2), "rejection_rate"),
+    "a rejected point that counts": (
+        lambda _, lines: next(x for x in lines if x["counts"]).update(certified=False),
+        "a rejected point counts"),
     "a line left out": (lambda _, lines: lines.pop(3), "index is 4, expected 3"),
     "the last line left out": (lambda _, lines: lines.pop(), "points is 60"),
     "a class too many": (lambda _, lines: lines[5].update(set=[99]), "speaks of class 99"),
