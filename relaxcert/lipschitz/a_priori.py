@@ -299,7 +299,10 @@ def _least(node: Node, operand: Affine, norm: Norm) -> Affine:
     ):
         return _ZERO
     weight = layer.weight.detach().to("cpu", torch.float64)
-    smallest = math.sqrt(max(0.0, float(torch.linalg.eigvalsh(weight.mT @ weight)[0])))
+    gram = weight.mT @ weight
+    if not bool(gram.isfinite().all()):
+        return _ZERO
+    smallest = math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[0])))
     bias: torch.Tensor | None = getattr(layer, "bias", None)
     offset = 0.0 if bias is None else float(torch.linalg.vector_norm(bias.detach()))
     return Affine(operand.at_zero * smallest - offset, operand.slope * smallest)

@@ -194,3 +194,10 @@ def test_points_without_a_rounding_analysis_are_refused_where_no_weight_has_a_dt
     net = GloRoNet(nn.Sequential(nn.Flatten()), Local(eps="0.01"), num_classes=4).eval()
     with pytest.raises(UnsupportedPrecision, match="no rounding analysis"):
         net(torch.tensor([[1, 2, 3, 9]], dtype=dtype))
+
+
+def test_weights_whose_squares_overflow_are_answered():
+    layers = [linear(1e200 * torch.eye(4, dtype=torch.float64)), nn.ReLU(), linear(torch.eye(4))]
+    net = GloRoNet(nn.Sequential(*layers), Local(eps="0.01")).eval()
+    points = torch.tensor([[1.0, 2.0, 3.0, 9.0], [1.0, 1.0, 1.0, 1.0]], dtype=torch.float64)
+    assert net(points).argmax(1).tolist() == [3, 4]
