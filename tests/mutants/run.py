@@ -2,8 +2,9 @@
 
     python -m tests.mutants.run [--only TEXT] [--limit SECONDS] [--jobs N] [--out TABLE.md]
 
-Exit code 1 if one survives, 2 if one does not fit the code. The tests run from the copy, in a
-process of their own, derandomised, and stop at the first failure.
+Exit code 1 if one survives, 2 if one does not fit the code or a suite fails without any fault (it
+would kill everything). The tests run from the copy, in a process of their own, derandomised, and
+stop at the first failure.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ class StaleMutant(Exception):
     """A mutant whose text is not in the code exactly once."""
 
 
+class RedSuite(Exception):
+    """A suite that fails on the code as it is, and so says nothing about faults."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Which test killed a mutant (empty: none did), and after how many seconds."""
@@ -54,17 +59,29 @@ def run(mutant: Mutant, limit: float) -> Outcome:
     changed = mutated(mutant, ROOT / "relaxcert")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        copy = Path(folder)
-        ignore = shutil.ignore_patterns("__pycache__", ".hypothesis")
-        for name in ("relaxcert", "properties", "tests", "examples"):
-            shutil.copytree(ROOT / name, copy / name, ignore=ignore)
-        shutil.copy(ROOT / "pyproject.toml", copy)
+        copy = _copied(Path(folder))
         (copy / "relaxcert" / mutant.file).write_text(changed, "utf-8")
         for suite in mutant.suites:
             killer = _killer(suite, copy, limit)
             if killer:
                 return Outcome(mutant, killer, time.monotonic() - started)
     return Outcome(mutant, "", time.monotonic() - started)
+
+
+def check_suite(suite: str, limit: float) -> None:
+    """Raise RedSuite unless the suite passes on a copy without a fault."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        failing = _killer(suite, _copied(Path(folder)), limit)
+    if failing:
+        raise RedSuite(f"{failing} fails without any fault: mend it first.")
+
+
+def _copied(folder: Path) -> Path:
+    ignore = shutil.ignore_patterns("__pycache__", ".hypothesis")
+    for name in ("relaxcert", "properties", "tests", "examples"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
 
 
 def _killer(suite: str, copy: Path, limit: float) -> str:
@@ -114,13 +131,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for mutant in chosen:  # all of them, before the first takes its time
             mutated(mutant, ROOT / "relaxcert")
+        suites = sorted({suite for mutant in chosen for suite in mutant.suites})
         with ThreadPoolExecutor(max(1, given.jobs)) as pool:  # each waits for a process
+            list(pool.map(lambda suite: check_suite(suite, given.limit), suites))
             for outcome in pool.map(lambda mutant: run(mutant, given.limit), chosen):
                 outcomes.append(outcome)
                 found = outcome.killer or "SURVIVES"
                 print(f"{outcome.seconds:6.1f} s  {outcome.mutant.name}: {found}", flush=True)
-    except StaleMutant as stale:
-        print(f"error: {stale}", file=sys.stderr)
+    except (StaleMutant, RedSuite) as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     if given.out is not None:
         given.out.write_text(table(outcomes), "utf-8")

@@ -67,3 +67,9 @@ def test_a_mutant_that_no_longer_fits_fails_loudly(capsys, monkeypatch):
     monkeypatch.setattr("tests.mutants.run.MUTANTS", (stale,))
     assert main([]) == 2
     assert "0 times" in capsys.readouterr().err
+
+
+def test_a_suite_that_is_red_already_kills_nothing(capsys, monkeypatch):
+    monkeypatch.setattr("tests.mutants.run._killer", lambda *_: "tests/x.py::test_red")
+    assert main(["--only", "a tie counts as beaten"]) == 2
+    assert "tests/x.py::test_red fails without any fault" in capsys.readouterr().err
