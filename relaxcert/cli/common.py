@@ -197,6 +197,12 @@ def property_in_words(prop: Property) -> str:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A plain table: the first column left, the others right."""
+    # The clean accuracy of Local is the top-1 accuracy: shown once.
+    once = [i for i, name in enumerate(columns) if i == 0 or name != columns[i - 1]]
+    columns, rows = (
+        [columns[i] for i in once],
+        [[row[i] for i in once if i < len(row)] for row in rows],
+    )
     result = Table(title=escape(title), title_justify="left", title_style="bold")
     for index, name in enumerate(columns):
         result.add_column(name, justify="left" if index == 0 else "right", no_wrap=index == 0)

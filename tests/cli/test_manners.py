@@ -15,6 +15,7 @@ import torch
 import typer.main
 
 from relaxcert.cli import app, common, main, properties
+from relaxcert.cli.common import table
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import save_model
 from relaxcert.spec import Local, RelaxedTopK
@@ -222,3 +223,9 @@ def test_the_doctor_says_what_would_stop_certification(run):
         torch.set_flush_denormal(False)
     assert status == 1
     assert "problem: cpu: subnormal numbers are flushed" in out
+
+
+def test_a_column_that_repeats_the_one_before_it_is_shown_once():
+    shown = table("figures", ["VRA", "top-1 accuracy", "top-1 accuracy"], [["0.8", "0.9", "0.9"]])
+    assert [column.header for column in shown.columns] == ["VRA", "top-1 accuracy"]
+    assert shown.row_count == 1
