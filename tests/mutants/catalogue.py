@@ -156,9 +156,9 @@ MUTANTS = (
         "        proved = next(iter(bounds.norms.values()))\n", HEADS,
     ),
     Mutant(
-        "bottom gives way to a tiny negative margin", "heads/bottom.py",
-        "proved = usable & (outcome.margin > 0)", "proved = usable & (outcome.margin > -1e30)",
-        HEADS,
+        "bottom ties with the top", "heads/bottom.py",
+        "return tensor_up(logits.amax(1) - margin)", "return logits.amax(1) - margin",
+        (*HEADS, "tests/heads/test_edge_cases.py"),
     ),
     Mutant(
         "the radius forgets the bound", "heads/links.py",
@@ -206,7 +206,7 @@ MUTANTS = (
         "the last layer rounds nothing", "lipschitz/forward.py",
         "        return Forward(logits, _slack(features.value, bounds.last), error)",
         "        return Forward(logits, 0 * _slack(features.value, bounds.last), error)",
-        LIPSCHITZ,
+        (*LIPSCHITZ, "tests/heads/test_forward.py"),
     ),
     Mutant(
         "dropped rounding term of Linear", "lipschitz/rules.py",
@@ -218,12 +218,13 @@ MUTANTS = (
     ),
     Mutant(
         "overlapping windows are not counted", "lipschitz/rules_pooling.py",
-        "[-(-k // (s // math.gcd(s, d))) for", "[k // (s // math.gcd(s, d)) for", LIPSCHITZ,
+        "[-(-k // (s // math.gcd(s, d))) for", "[k // (s // math.gcd(s, d)) for",
+        (*LIPSCHITZ, "tests/lipschitz/test_random_layers.py"),
     ),
     Mutant(
         "wrong padding condition of the torus", "lipschitz/convolution_symbol.py",
         "length = max(n, n + left, s * (outputs - 1) + conv.extent[dim] - left, s * outputs)",
-        "length = n", LIPSCHITZ,
+        "length = n", (*LIPSCHITZ, "tests/lipschitz/test_convolution_symbol.py"),
     ),
     Mutant(
         "batch-norm divides by the variance", "lipschitz/rules_normalisation.py",
