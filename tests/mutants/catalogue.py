@@ -263,7 +263,7 @@ MUTANTS = (
     Mutant(
         "out of boxes counts as proved", "smt/branch.py",
         "answer = self._ask(boxes, bounds, place, divisible=bool(wide[place]))",
-        "continue", SMT,
+        "continue", (*SMT, "tests/smt/test_spike.py"),
     ),
     # --- attacks ----------------------------------------------------------------------------
     Mutant(
