@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import torch
 
 from relaxcert.attacks import attack
 from relaxcert.cli import attack as command
-from relaxcert.cli import main
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import load_model, save_model
 from relaxcert.spec import RelaxedTopK, digest, load_property
@@ -33,22 +31,6 @@ def folder(tmp_path, monkeypatch) -> Path:
     inputs = randn(3, 30, 36)
     np.savez("points.npz", x=inputs.numpy(), y=net.certify(inputs).prediction.numpy())
     return tmp_path
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["relaxcert", *map(str, arguments)])
-        monkeypatch.setattr("warnings.showwarning", None)  # main() replaces it; put it back after
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 def test_attack_counts_and_saves_witnesses(run, folder):

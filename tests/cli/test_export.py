@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from relaxcert.cli import main
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import save_model
 from relaxcert.interop.vnnlib import parse_vnnlib, read_manifest
@@ -27,22 +25,6 @@ def folder(tmp_path, monkeypatch) -> Path:
     save_model(net, "model.safetensors", class_names=list("abcdef"))
     np.savez("points.npz", x=randn(3, 5, 36).numpy(), y=np.zeros(5, dtype=np.int64))
     return tmp_path
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["relaxcert", *map(str, arguments)])
-        monkeypatch.setattr("warnings.showwarning", None)  # main() replaces it; put it back after
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 def test_export_writes_files_and_a_manifest(run, folder):

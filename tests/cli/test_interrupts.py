@@ -12,11 +12,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from safetensors import safe_open
 
-from relaxcert.cli import crosscheck, main, train
+from relaxcert.cli import crosscheck, train
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import save_model
 from relaxcert.spec import Local
@@ -62,22 +61,6 @@ def one_line(err: str) -> str:
     assert err.startswith("interrupted: ")
     assert err.count("\n") == 1
     return err.strip()
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["relaxcert", *arguments])
-        monkeypatch.setattr("warnings.showwarning", None)  # main() replaces it; put it back after
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 def epochs_of(checkpoint: Path) -> int:

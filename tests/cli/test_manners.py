@@ -14,28 +14,12 @@ import pytest
 import torch
 import typer.main
 
-from relaxcert.cli import app, common, main, properties
+from relaxcert.cli import app, common, properties
 from relaxcert.cli.common import table
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import save_model
 from relaxcert.spec import Local, RelaxedTopK
 from tests.networks import randn, random_backbone
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["relaxcert", *map(str, arguments)])
-        monkeypatch.setattr("warnings.showwarning", None)  # main() replaces it; put it back after
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import onnxruntime
 import pytest
 import torch
 
-from relaxcert.cli import main
 from relaxcert.errors import InvalidInput, ModelFileError
 from relaxcert.heads.gloronet import GloRoNet
 from relaxcert.heads.model_file import save_model
@@ -46,22 +44,6 @@ def folder(tmp_path, monkeypatch) -> Path:
     inputs = randn(3, 50, 2).clamp(-0.5, 0.5)  # the region of the .nnet file
     np.savez("points.npz", x=inputs.float().numpy(), y=np.zeros(50, dtype=np.int64))
     return tmp_path
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["relaxcert", *map(str, arguments)])
-        monkeypatch.setattr("warnings.showwarning", None)  # main() replaces it; put it back after
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 def certify(run, model, *more):
