@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from relaxcert.errors import InvalidInput, StaleBounds
+from relaxcert.heads.arguments import (
+    Mode,
+    checked_batch_size,
+    checked_mode,
+    checked_shape,
+    count_classes,
+    exact_inputs,
+    held_exactly,
+)
 from relaxcert.heads.bottom import with_training_bottom
 from relaxcert.heads.certificates import Certificates, concatenate
 from relaxcert.heads.certify import certificates_of
@@ -27,7 +36,6 @@ from relaxcert.lipschitz.arithmetic import (
 )
 from relaxcert.lipschitz.deployed import deployed_format
 from relaxcert.lipschitz.directed import unit_of
-from relaxcert.lipschitz.graph import Graph
 from relaxcert.lipschitz.network import NetworkLipschitz
 from relaxcert.lipschitz.structure import in_eval_mode
 from relaxcert.lipschitz.tracing import trace
@@ -35,8 +43,6 @@ from relaxcert.lipschitz.verified import VerifiedBounds
 from relaxcert.spec.ball import Ball
 from relaxcert.spec.canonical import digest
 from relaxcert.spec.property import Property
-
-Mode = Literal["float64", "float32-first"]
 
 
 class GloRoNet(nn.Module):
@@ -66,8 +72,8 @@ class GloRoNet(nn.Module):
         input_shape: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
-        shape = _checked_shape(input_shape)
-        classes = _count_classes(trace(backbone), num_classes)
+        shape = checked_shape(input_shape)
+        classes = count_classes(trace(backbone), num_classes)
         prop.check(classes)
         self.backbone = backbone
         self._prop = prop
@@ -186,14 +192,14 @@ class GloRoNet(nn.Module):
             )
         if dtype == torch.float32:
             check_float32_products(inputs.device)
-        exact = _exact_inputs(inputs)
+        exact = exact_inputs(inputs)
         # A copy, since an in-place activation may overwrite the points.
         kept = exact if escalate is None else exact.clone()
         check_arithmetic(exact.device)
         bounds = self.verify(tuple(exact.shape[1:]))
-        size = max(1, len(exact)) if batch_size is None else _checked_batch_size(batch_size)
+        size = max(1, len(exact)) if batch_size is None else checked_batch_size(batch_size)
         starts = range(0, max(1, len(exact)), size)
-        way = self._way_of(_checked_mode(mode), dtype)
+        way = self._way_of(checked_mode(mode), dtype)
         with torch.no_grad(), without_autocast(exact.device):
             batches = [way(exact[start : start + size], bounds) for start in starts]
         certificates = batches[0] if len(batches) == 1 else concatenate(batches)
@@ -258,7 +264,7 @@ class GloRoNet(nn.Module):
             InvalidInput: the shape is needed and not known, or does not fit the backbone.
         """
         self._check_backbone()
-        shape = _checked_shape(input_shape)
+        shape = checked_shape(input_shape)
         return self.lipschitz.verified(shape, tight=tight, on_layer=on_layer)
 
     def export(
@@ -345,7 +351,7 @@ class GloRoNet(nn.Module):
         unit_of(inputs.dtype if weights is None else weights.dtype)
         if weights is None or inputs.dtype == weights.dtype:
             return inputs
-        if not _held_exactly(inputs.dtype, weights.dtype):
+        if not held_exactly(inputs.dtype, weights.dtype):
             raise InvalidInput(
                 f"inputs has dtype {inputs.dtype}, the weights {weights.dtype}: rounding "
                 f"would certify other points than were given. Convert them yourself with "
@@ -354,72 +360,9 @@ class GloRoNet(nn.Module):
         return inputs.to(weights.dtype)
 
 
-def _checked_mode(mode: Mode) -> Mode:
-    if mode not in get_args(Mode):
-        raise InvalidInput(f"mode={mode!r} must be one of {', '.join(map(repr, get_args(Mode)))}.")
-    return mode
-
-
-def _checked_shape(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    if shape is None:
-        return None
-    sizes = tuple(int(size) for size in shape)
-    if not sizes or min(sizes) < 1:
-        raise InvalidInput(
-            f"input_shape={shape} must hold the positive sizes of one point, without the batch, "
-            "e.g. (3, 32, 32)."
-        )
-    return sizes
-
-
-def _count_classes(graph: Graph, num_classes: int | None) -> int:
-    found = None if graph.last is None else len(graph.last_weight)
-    if found is None and num_classes is None:
-        raise InvalidInput("num_classes is missing: the last layer is not nn.Linear, so give it.")
-    if found is not None and num_classes is not None and found != num_classes:
-        raise InvalidInput(
-            f"num_classes={num_classes}, but the last layer of the backbone has {found} outputs: "
-            "leave num_classes out, or give the backbone as many outputs."
-        )
-    count = found if found is not None else num_classes
-    if not isinstance(count, int) or count < 2:
-        raise InvalidInput(f"the backbone has {count} outputs, expected at least 2 classes.")
-    return count
-
-
 def escalated(
     backbone: nn.Module, inputs: Tensor, certificates: Certificates, solver: str, budget: Any
 ) -> Certificates:
     """:func:`relaxcert.smt.escalate.escalated`, looked up by name: no import points upwards."""
     solvers: Any = import_module("relaxcert.smt.escalate")
     return solvers.escalated(backbone, inputs, certificates, solver, budget)
-
-
-def _exact_inputs(inputs: Tensor) -> Tensor:
-    small_integers = (torch.uint8, torch.int8, torch.int16, torch.int32)
-    if not inputs.is_floating_point() and inputs.dtype not in small_integers:
-        raise InvalidInput(
-            f"inputs has dtype {inputs.dtype}, expected a floating dtype or integers of at most 32 "
-            "bits, which float64 holds exactly."
-        )
-    if inputs.dim() < 2:
-        raise InvalidInput(
-            f"inputs has shape {tuple(inputs.shape)}, expected (batch, ...): for one point use "
-            "inputs[None]."
-        )
-    return inputs.detach().to(torch.float64)
-
-
-def _held_exactly(given: torch.dtype, kept: torch.dtype) -> bool:
-    """Whether each number of dtype ``given`` is one of ``kept`` (int32 is not of float32)."""
-    if torch.promote_types(given, kept) != kept:
-        return False
-    if given.is_floating_point or given == torch.bool:
-        return True
-    return 2 ** torch.iinfo(given).bits <= 2 / torch.finfo(kept).eps
-
-
-def _checked_batch_size(batch_size: int) -> int:
-    if batch_size < 1:
-        raise InvalidInput(f"batch_size={batch_size} must be at least 1.")
-    return batch_size
